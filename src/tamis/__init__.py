@@ -1,0 +1,1 @@
+"""Tamis: from raw text to training data for language models."""
