@@ -95,7 +95,7 @@ class UnknownNameError(UsageError):
     """A stage, option or format of that name does not exist."""
 
     @classmethod
-    def of(cls, kind: str, name: str, valid: Iterable[str], *, where: str = "") -> Self:
+    def of(cls, name: str, valid: Iterable[str], *, kind: str, where: str = "") -> Self:
         """Compose the sentence: ``kind`` is what was named ("stage", "option"), ``where`` the place."""
         place = f"{where}: " if where else ""
         return cls(f"{place}there is no {kind} {name!r}. {hint(name, valid)}")

@@ -8,6 +8,7 @@ and 128 bits; it is not cryptographic.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,8 @@ def document_id(text: str | None) -> str:
     return xxhash.xxh3_128_hexdigest((text or "").encode("utf-8", "surrogatepass"))
 
 
-def fingerprint(data: bytes) -> str:
-    """32 hexadecimal digits that identify ``data``."""
+def fingerprint(data: Any) -> str:
+    """32 hexadecimal digits that identify the bytes of ``data`` (bytes or any buffer)."""
     return xxhash.xxh3_128_hexdigest(data)
 
 

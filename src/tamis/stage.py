@@ -138,6 +138,10 @@ class FoldThenStage(_Callable, ABC):
         return type(self).__name__
 
     @abstractmethod
+    def needs(self, schema: pa.Schema) -> Needs:
+        """What the resulting stage reads and makes, so that the plan can be checked before the fold runs."""
+
+    @abstractmethod
     def fold(self) -> Fold[Any, Any]:
         """The summary this step needs."""
 

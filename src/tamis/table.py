@@ -18,8 +18,11 @@ from tamis.errors import MissingColumnError, StageError
 
 __all__ = [
     "RESERVED",
+    "ROW",
     "Batch",
     "Origin",
+    "RawLines",
+    "conform",
     "is_text",
     "mark",
     "marks",
@@ -32,7 +35,9 @@ __all__ = [
 _REASON = "__reason"
 _SCORE = "__score"
 RESERVED = (_REASON, _SCORE)
-"""Column names that no document may bring and that never reach an output."""
+"""Columns of marks, which never reach an output."""
+ROW = "__row"
+"""Stands in where no column is read: a table without columns has no rows."""
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -75,6 +80,15 @@ def put(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.
     return table.set_column(index, column, values)
 
 
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema, in its order and of its types.
+
+    Column by column, and only where types differ: pyarrow 26 breaks a list of nulls that it casts to its own type.
+    """
+    columns = ((table.column(field.name), field.type) for field in schema)
+    return pa.table([c if c.type == kind else c.cast(kind) for c, kind in columns], schema)
+
+
 def mark(table: pa.Table, reasons: pa.Array, scores: pa.Array | None = None) -> pa.Table:
     """The table with rows marked for removal: ``reasons`` is a string per row, null where the row is kept.
 
@@ -93,6 +107,27 @@ def marks(table: pa.Table) -> tuple[pa.Table, pa.ChunkedArray | None, pa.Chunked
 
 
 @dataclass(frozen=True)
+class RawLines:
+    """The exact bytes of some lines, as ranges of the block they were read in; taking rows copies nothing."""
+
+    data: bytes | bytearray
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    present: frozenset[str] = frozenset()
+    """Which of the columns that the plan makes some line of the block holds already."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, row: int) -> bytes:
+        return bytes(self.data[self.starts[row] : self.ends[row]])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> RawLines:
+        """The same for these rows."""
+        return RawLines(self.data, self.starts[rows], self.ends[rows], self.present)
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where the rows of a table came from, row for row.
 
@@ -105,11 +140,11 @@ class Origin:
     file: str
     line: npt.NDArray[np.int64]
     offset: npt.NDArray[np.int64]
-    raw: pa.LargeBinaryArray | None = None
+    raw: RawLines | None = None
 
     def take(self, rows: npt.NDArray[np.int64]) -> Origin:
         """The same for these rows."""
-        raw = None if self.raw is None else self.raw.take(pa.array(rows))
+        raw = None if self.raw is None else self.raw.take(rows)
         return replace(self, line=self.line[rows], offset=self.offset[rows], raw=raw)
 
 
@@ -119,6 +154,11 @@ class Batch:
 
     table: pa.Table
     origin: Origin
+
+    @property
+    def rows(self) -> int:
+        """Documents; a table whose columns have all been dropped has forgotten it."""
+        return len(self.origin.line)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Batch:
         """The batch with these rows only, in this order."""
