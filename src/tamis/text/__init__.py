@@ -1,0 +1,1 @@
+"""Compiled kernels that walk UTF-8 bytes."""
