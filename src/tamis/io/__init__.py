@@ -1,0 +1,1 @@
+"""Reading and writing documents: formats, splits, schemas, sources and output directories."""
