@@ -1,0 +1,1 @@
+"""Choosing documents: splits, and importance resampling."""
