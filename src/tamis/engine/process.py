@@ -1,0 +1,184 @@
+"""One worker process, driven over its standard input and output.
+
+Not ``multiprocessing``: its children import the caller's main script again, which breaks every script without
+an ``if __name__ == "__main__"`` guard and every notebook. Here a child imports Tamis alone, and what the
+caller defined in its main module travels by value (cloudpickle). Nothing is pickled to disk.
+
+The child prints to standard error whatever user code prints, ignores Ctrl-C (its driver decides), and ends
+itself when its driver is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle  # noqa: TID251  between our own two processes, never on disk
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, Literal
+
+import cloudpickle
+import pyarrow as pa
+
+from tamis.engine.tally import Tally
+from tamis.engine.worker import Job, SplitResult, Worker
+from tamis.errors import StageError, TamisError, WorkerError
+from tamis.io.splits import Split
+
+__all__ = ["Task", "WorkerProcess", "run_task"]
+
+Task = Literal["write", "fold", "scan"]
+
+_THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+"""Thread pools that each worker would otherwise size for the whole machine: measured 10x slower on two cores."""
+
+_REPORT_EVERY = 0.2
+
+
+def run_task(worker: Worker, task: Task, split: Split, aside: str, report: Callable[[Tally], None]) -> SplitResult:
+    """Run one split."""
+    if task == "write":
+        return worker.write(split, aside, report)
+    if task == "fold":
+        return worker.fold(split, report)
+    return worker.scan(split, report)
+
+
+class WorkerProcess:
+    """A child process with its stages open."""
+
+    def __init__(self, job: bytes, task: Task, threads: int) -> None:
+        environment = dict(os.environ)
+        for name in _THREAD_LIMITS:
+            environment.setdefault(name, str(max(threads, 1)))
+        environment.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", "from tamis.engine.process import child; child()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        self._send((task, max(threads, 1), list(sys.path), job))
+
+    @property
+    def _pipes(self) -> tuple[BinaryIO, BinaryIO]:
+        if self._child.stdin is None or self._child.stdout is None:  # pragma: no cover  both are pipes
+            message = "the worker has no pipes."
+            raise WorkerError(message)
+        return self._child.stdin, self._child.stdout  # type: ignore[return-value]
+
+    def _send(self, message: object) -> None:
+        stdin, _ = self._pipes
+        try:
+            pickle.dump(message, stdin, protocol=5)
+            stdin.flush()
+        except BrokenPipeError:
+            pass  # the reading side says how it died
+
+    def run(self, split: Split, aside: str, report: Callable[[Tally], None]) -> SplitResult:
+        """Run one split in the child; raises :class:`WorkerError` when the child dies."""
+        self._send((split, aside))
+        _, stdout = self._pipes
+        while True:
+            try:
+                kind, value = pickle.load(stdout)  # noqa: S301  our own child
+            except (EOFError, pickle.UnpicklingError, OSError) as error:
+                raise WorkerError(self._obituary()) from error
+            if kind == "tally":
+                report(value)
+            elif kind == "done":
+                return value  # type: ignore[no-any-return]
+            else:
+                raise value
+
+    def _obituary(self) -> str:
+        code = self._child.wait()
+        if code < 0:
+            name = signal.Signals(-code).name
+            why = " (the system's memory may have run out)" if name == "SIGKILL" else ""
+            return f"a worker process was ended by {name}{why}"
+        return f"a worker process ended with exit status {code}; its last words are on standard error"
+
+    def stop(self) -> None:
+        """End the child now; what it was writing lies aside and is cleared away."""
+        self._child.kill()
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._child.wait()
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception as one that the driver can load: its own where that survives, a StageError otherwise."""
+    if isinstance(error, TamisError):
+        return type(error)(*error.args)
+    return StageError(f"a worker failed: {type(error).__name__}: {error}")
+
+
+def child() -> None:
+    """What a worker process runs: read splits, answer with results, until the driver is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    try:
+        task, threads, path, job = pickle.load(incoming)  # noqa: S301  our own driver
+    except EOFError:
+        return
+    sys.path[:] = path
+    pa.set_cpu_count(threads)
+
+    def send(kind: str, value: object) -> None:
+        outgoing.write(cloudpickle.dumps((kind, value), protocol=5))
+        outgoing.flush()
+
+    worker: Worker | Exception
+    try:
+        loaded: Job = pickle.loads(job)  # noqa: S301  our own driver
+        worker = Worker(loaded)
+    except Exception as error:  # noqa: BLE001  whatever a stage's open() raises is told to the driver
+        worker = error
+    while True:
+        try:
+            split, aside = pickle.load(incoming)  # noqa: S301  our own driver
+        except EOFError:
+            return
+        try:
+            if isinstance(worker, Exception):
+                raise worker  # noqa: TRY301  told like any other failure
+            send("done", run_task(worker, task, split, aside, throttled(lambda tally: send("tally", tally))))
+        except Exception as error:  # noqa: BLE001  told to the driver
+            send("error", _portable(error))
+
+
+def throttled(report: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Call ``report`` at most every 0.2 s."""
+    last = time.monotonic()
+
+    def maybe(value: Any) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _REPORT_EVERY:
+            last = now
+            report(value)
+
+    return maybe
+
+
+def _watch(driver: int) -> None:
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    os._exit(1)
