@@ -1,0 +1,449 @@
+"""The command line: parse, call a plain function, print its result. The only file that prints.
+
+Imports are made inside the commands, so that ``tamis --help`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tamis.errors import TamisError
+
+if TYPE_CHECKING:
+    from rich.console import Console  # noqa: TID251  the terminal library lives here
+
+    from tamis.dataset import DocumentDataset
+    from tamis.engine.run import Options, RunResult
+    from tamis.engine.tally import Tally
+    from tamis.recipe import Recipe
+    from tamis.report import Dropped
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command ``tamis``. Returns the exit status: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    from tamis.errors import UsageError
+
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except TamisError as error:
+        _errors().print(f"tamis: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        _errors().print("\nStopped.", highlight=False)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is wrong, and nobody is there to be told.
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tamis",
+        description="From raw text to training data for language models.",
+        epilog="Start with: tamis demo",
+    )
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="")
+
+    run = commands.add_parser("run", help="run a recipe", description="Run a recipe file, or a shipped recipe by name.")
+    run.add_argument("recipe", help="a TOML file, or a name that `tamis recipes` lists")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="e.g. input.path=x, WordCountFilter.min_words=20",
+    )
+    how = run.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="insist that there is a run to go on with")
+    how.add_argument("--fresh", action="store_true", help="replace what an earlier run wrote to the output directory")
+    run.add_argument("--dry-run", action="store_true", help="show the plan and the counts on a sample; write nothing")
+    run.add_argument("--limit", type=int, metavar="N", help="read the first N records only")
+    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    run.add_argument("--strict", action="store_true", help="fail at the first bad record")
+    run.set_defaults(command=_run)
+
+    inspect = commands.add_parser("inspect", help="show what a file or folder of documents holds")
+    inspect.add_argument("path", nargs="+", help="files, folders, globs or URLs")
+    inspect.add_argument("--text-field", default="text", help="the field that holds the text (default: text)")
+    inspect.add_argument("--limit", type=int, metavar="N", help="look at the first N records only")
+    inspect.add_argument("--show", type=int, default=3, metavar="N", help="documents to show (default: 3)")
+    inspect.set_defaults(command=_inspect)
+
+    demo = commands.add_parser("demo", help="collect real text from this Python installation and curate it")
+    demo.add_argument("--out", default="tamis-demo", metavar="DIR", help="where to work (default: tamis-demo)")
+    demo.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    demo.set_defaults(command=_demo)
+
+    recipes = commands.add_parser("recipes", help="list the recipes that come with Tamis, and the stages they can use")
+    recipes.add_argument("name", nargs="?", help="print this recipe")
+    recipes.set_defaults(command=_recipes)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(command=_version)
+    return parser
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: TID251  the terminal library lives here
+
+    # Piped output is plain and not cut at 80 columns, so that grep and awk see whole lines.
+    piped = not sys.stdout.isatty()
+    return Console(highlight=False, width=200 if piped else None, soft_wrap=piped)
+
+
+def _errors() -> Console:
+    from rich.console import Console  # noqa: TID251  the terminal library lives here
+
+    return Console(stderr=True, highlight=False)
+
+
+def _version(_: argparse.Namespace) -> int:
+    from importlib.metadata import version
+
+    print(f"tamis {version('tamis')}")
+    return 0
+
+
+# -- run -----------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tamis.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.set)
+    dataset = recipe.dataset(options.limit)
+    if options.dry_run:
+        return _dry_run(recipe, dataset, options.limit)
+    result = _write(recipe, dataset, options)
+    console = _console()
+    _print_result(console, result)
+    return 0
+
+
+def _write(recipe: Recipe, dataset: DocumentDataset, options: argparse.Namespace) -> RunResult:
+    from tamis.errors import RecipeError
+
+    output: dict[str, Any] = dict(recipe.output)
+    path = output.pop("path", None)
+    if path is None:
+        message = f"{recipe.name}: [output] names no path. Add it, or pass --set output.path=..."
+        raise RecipeError(message)
+    kind = output.pop("format", "jsonl")
+    run: dict[str, Any] = dict(recipe.run)
+    if options.workers is not None:
+        run["workers"] = options.workers
+    if getattr(options, "strict", False):
+        run["strict"] = True
+    run["mode"] = _mode(options)
+    try:
+        if kind == "parquet":
+            output.pop("compression", None)
+            return dataset.to_parquet(path, **output, **run)
+        if kind == "jsonl":
+            return dataset.to_json(path, **output, **run)
+    except KeyboardInterrupt:
+        _errors().print(
+            f"\nStopped. What is finished is kept in {path}; run the same command again to go on.", highlight=False
+        )
+        raise SystemExit(_INTERRUPTED) from None
+    message = f'{recipe.name}: [output] format must be "jsonl" or "parquet", not {kind!r}.'
+    raise RecipeError(message)
+
+
+def _mode(options: argparse.Namespace) -> str:
+    if getattr(options, "fresh", False):
+        return "fresh"
+    return "resume" if getattr(options, "resume", False) else "auto"
+
+
+def _dry_run(recipe: Recipe, dataset: DocumentDataset, limit: int | None) -> int:
+    from tamis.dataset import DocumentDataset
+    from tamis.engine.plan import labels
+    from tamis.engine.run import events
+    from tamis.engine.tally import Tally
+    from tamis.engine.worker import Rejected
+    from tamis.io.source import LimitedSource
+
+    console = _console()
+    console.print(f"Plan of {recipe.name}", style="bold")
+    console.print(repr(dataset), markup=False)
+    checked = dataset.check()
+    console.print("Columns: " + ", ".join(f"{f.name} ({f.type})" for f in checked.schema), markup=False)
+    sample = limit or 1000
+    plan = dataset.plan
+    small = dataset if limit else DocumentDataset(LimitedSource(plan.source, sample), plan.steps)
+    tally = Tally()
+    examples: dict[tuple[str, str], list[Dropped]] = {}
+    for event in events(small.plan, _lenient(), tally):
+        if isinstance(event, Rejected):
+            _keep_examples(event, dataset.text_field, examples)
+    console.print(f"\nOn the first {tally.records:,} records:", style="bold")
+    _print_funnel(console, tally, labels(dataset.steps))
+    _print_examples(console, examples)
+    console.print("\nNothing was written.")
+    return 0
+
+
+def _lenient() -> Options:
+    from tamis.engine.run import Options
+
+    return Options(max_bad=1.0)
+
+
+def _keep_examples(event: Any, text_field: str, examples: dict[tuple[str, str], list[Dropped]]) -> None:
+    from tamis.report import Dropped
+
+    for row, reason in enumerate(event.reasons.to_pylist()):
+        kept = examples.setdefault((event.stage, reason), [])
+        if len(kept) < 2:
+            document = event.batch.table.slice(row, 1).to_pylist()[0]
+            score = None if event.scores is None else event.scores[row].as_py()
+            kept.append(
+                Dropped(event.stage, reason, score, document.get(text_field) or "", str(document.get("id", "")))
+            )
+
+
+# -- printing ------------------------------------------------------------------------------------------------
+
+
+def _print_result(console: Console, result: RunResult) -> None:
+    from tamis.progress import bytes_text
+
+    tally = result.tally
+    if result.already_complete:
+        console.print(f"{result.path} already holds the complete result of this recipe; nothing to do.", markup=False)
+    _print_funnel(console, tally, result.stages)
+    resumed = f", {result.resumed} splits done before" if result.resumed else ""
+    rate = tally.records / result.seconds if result.seconds and not result.already_complete else 0
+    speed = f" in {result.seconds:.1f} s ({rate:,.0f} docs/s{resumed})" if rate else ""
+    console.print(
+        f"{bytes_text(tally.bytes_in)} read, {bytes_text(tally.bytes_out)} written to {result.path}{speed}",
+        markup=False,
+    )
+    if tally.total_quarantined:
+        console.print(
+            f"Records that could not be used: {result.path}/_quarantine/records.jsonl", style="yellow", markup=False
+        )
+
+
+def _print_funnel(console: Console, tally: Tally, stages: Sequence[str]) -> None:
+    from rich.table import Table  # noqa: TID251  the terminal library lives here
+
+    from tamis.report import funnel
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    table.add_column("documents", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    styles = {"read": "bold", "kept": "bold green", "quarantined": "yellow"}
+    for row in funnel(tally, stages):
+        table.add_row(
+            _escape(row.stage),
+            _escape(row.reason),
+            f"{row.documents:,}",
+            f"{row.share:.1%}",
+            style=styles.get(row.stage),
+        )
+    console.print(table)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape  # noqa: TID251  the terminal library lives here
+
+    return escape(_printable(text))
+
+
+def _printable(text: str) -> str:
+    """Text without characters that would move the cursor or colour the terminal."""
+    return "".join(c if c.isprintable() or c == " " else " " for c in text)
+
+
+def _excerpt(text: str, width: int) -> str:
+    flat = " ".join(_printable(text).split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def _print_examples(console: Console, examples: dict[tuple[str, str], list[Dropped]]) -> None:
+    width = min(console.width, 100) - 6
+    for (stage, reason), dropped in sorted(examples.items()):
+        if not dropped:
+            continue
+        console.print(f"\n[bold]{_escape(stage)}[/bold]: {_escape(reason)}")
+        for example in dropped:
+            score = "" if example.score is None else f"score {_number(example.score)}  "
+            console.print(f"  {score}{_excerpt(example.name, 60)}", style="dim", markup=False)
+            console.print(f"    “{_excerpt(example.text, width)}”" if example.text else "    (no text)", markup=False)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# -- inspect -------------------------------------------------------------------------------------------------
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from tamis.dataset import DocumentDataset
+    from tamis.engine.run import fold_plan
+    from tamis.io.files import list_files
+    from tamis.io.source import LimitedSource
+    from tamis.progress import bytes_text
+    from tamis.report import Lengths, read_manifest
+
+    console = _console()
+    files = list_files(options.path)
+    read = DocumentDataset.read_parquet if files[0].format == "parquet" else DocumentDataset.read_json
+    dataset = read([f.path for f in files], text_field=options.text_field)
+    if options.limit is not None:
+        dataset = DocumentDataset(LimitedSource(dataset.plan.source, options.limit))
+    schema = dataset.schema
+    text_field = options.text_field if options.text_field in schema.names else None
+    overview, tally = fold_plan(dataset.plan, Lengths(tuple(schema.names), text_field), _lenient())
+
+    total = sum(f.size for f in files)
+    console.print(f"[bold]{len(files):,} file{'s' * (len(files) != 1)}[/bold], {bytes_text(total)}, {files[0].format}")
+    first = f"the first {options.limit:,}: " if options.limit is not None else ""
+    console.print(f"{first}[bold]{overview.documents:,} documents[/bold], {overview.characters:,} characters")
+    if tally.total_quarantined:
+        causes = ", ".join(f"{n:,} {cause}" for cause, n in tally.quarantined.most_common())
+        console.print(f"{tally.total_quarantined:,} bad records: {causes}", style="yellow", markup=False)
+    for path in options.path:
+        if Path(path).is_dir() and (manifest := read_manifest(path)) is not None:
+            totals = manifest["totals"]
+            console.print(f"{path} is a Tamis run: {totals['kept']:,} of {totals['records']:,} kept.", markup=False)
+    _print_schema(console, schema, overview.nulls)
+    if text_field is None:
+        console.print(f"\nThere is no field {options.text_field!r}; name the one with --text-field.", style="yellow")
+    elif overview.documents:
+        _print_lengths(console, overview)
+    _print_documents(console, dataset, text_field, options.show)
+    return 0
+
+
+def _print_schema(console: Console, schema: Any, nulls: dict[str, int]) -> None:
+    from rich.table import Table  # noqa: TID251  the terminal library lives here
+
+    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
+    table.add_column("field", no_wrap=True)
+    table.add_column("type", overflow="fold")
+    table.add_column("without", justify="right", no_wrap=True)
+    for f in schema:
+        kind = "any JSON" if f.metadata and b"tamis" in f.metadata else str(f.type)
+        table.add_row(_escape(f.name), _escape(kind), f"{nulls[f.name]:,}" if nulls.get(f.name) else "")
+    console.print()
+    console.print(table)
+
+
+def _print_lengths(console: Console, overview: Any) -> None:
+    bins = list(overview.bins())
+    most = max(n for *_, n in bins)
+    room = max(10, min(console.width, 80) - 34)
+    console.print("\n[dim]characters         documents[/dim]")
+    for low, high, n in bins:
+        label = "0" if high == 0 else f"{low:,}-{high:,}"
+        console.print(f"{label:>17} {n:>10,} {'█' * max(n * room // most, 1 if n else 0)}", markup=False)
+    blank = f"; {overview.empty:,} are blank" if overview.empty else ""
+    console.print(f"half are shorter than {overview.quantile(0.5) + 1:,} characters{blank}")
+
+
+def _print_documents(console: Console, dataset: DocumentDataset, text_field: str | None, show: int) -> None:
+    import warnings
+
+    from tamis.engine.run import QuarantineWarning
+
+    if show <= 0:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", QuarantineWarning)
+        documents = dataset.head(show).to_pylist()
+    for number, document in enumerate(documents, start=1):
+        console.print(f"\n[dim]document {number}[/dim]")
+        for name, value in document.items():
+            width = (3 if name == text_field else 1) * (min(console.width, 100) - 4) - len(name)
+            console.print(f"  {name}: {_excerpt(str(value), width)}", markup=False)
+
+
+# -- demo and recipes ----------------------------------------------------------------------------------------
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from tamis.corpus import write
+    from tamis.progress import bytes_text
+    from tamis.recipe import load_recipe
+    from tamis.report import dropped_examples
+
+    console = _console()
+    corpus, curated = f"{options.out}/corpus.jsonl.gz", f"{options.out}/curated"
+    console.print("[bold]1. Collect[/bold] real text from this Python installation")
+    summary = write(corpus)
+    for source, n in sorted(summary.sources.items(), key=lambda item: -item[1]):
+        console.print(f"   {n:>7,} {source}s", markup=False)
+    size = bytes_text(summary.text_bytes)
+    console.print(f"   {size} of text in {summary.seconds:.1f} s -> {corpus}\n", markup=False)
+
+    console.print("[bold]2. Curate[/bold] it with the recipe `demo` (see it: tamis recipes demo)")
+    recipe = load_recipe("demo", [f"input.path={corpus}", f"output.path={curated}"])
+    options.fresh = True
+    result = _write(recipe, recipe.dataset(), options)
+    _print_result(console, result)
+
+    console.print("\n[bold]3. Some of what was dropped[/bold], and why")
+    _print_examples(console, dropped_examples(curated, 2))
+    console.print("\nWhere to look:")
+    console.print(f"  {curated}/train, {curated}/validation   the training data", markup=False)
+    console.print(f"  {curated}/_rejects   everything dropped, with reason and score", markup=False)
+    console.print(f"  tamis inspect {curated}/train", markup=False)
+    console.print("  tamis recipes demo > mine.toml   a recipe of your own to start from", markup=False)
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from tamis.errors import UnknownNameError
+    from tamis.recipe import STAGES, load_recipe, shipped_recipes
+
+    shipped = shipped_recipes()
+    if options.name is not None:
+        if options.name not in shipped:
+            raise UnknownNameError.of(options.name, shipped, kind="recipe")
+        print(shipped[options.name].read_text(encoding="utf-8"), end="")
+        return 0
+    console = _console()
+    console.print("[bold]Recipes[/bold] (tamis run NAME --set input.path=... --set output.path=...)")
+    for name, path in shipped.items():
+        console.print(f"  {name:<12} {load_recipe(path).title}", markup=False)
+    console.print("\n[bold]Stages[/bold] that a recipe can use")
+    for name, target in STAGES.items():
+        console.print(f"  {name:<26} {_first_line(target)}", markup=False)
+    return 0
+
+
+def _first_line(target: Any) -> str:
+    import importlib
+
+    if isinstance(target, str):
+        module, _, name = target.partition(":")
+        target = getattr(importlib.import_module(module), name)
+    return (target.__doc__ or "").strip().split("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

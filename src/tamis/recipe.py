@@ -1,0 +1,297 @@
+"""Recipe files: TOML in, a plan out, every name checked and the nearest valid one offered.
+
+::
+
+    [input]
+    path = "corpus/*.jsonl.gz"        # a file, folder, glob, URL, or a list of these
+
+    [[stage]]
+    use = "WordCountFilter"           # a name from STAGES, or "your_module:YourClass"
+    min_words = 16                    # the stage's own settings, and where they apply:
+    score_field = "words"             # text_field, score_field and invert
+
+    [output]
+    path = "curated"
+    partition_on = "split"
+
+    [run]
+    workers = 2
+
+A filter is wrapped in ``ScoreFilter`` and a modifier in ``Modify``, as they would be in Python.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import tomllib
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from tamis.dataset import DocumentDataset
+from tamis.errors import RecipeError, TamisError, UnknownNameError, hint
+from tamis.filters.base import DocumentFilter, ScoreFilter
+from tamis.filters.where import Where, parse_expression
+from tamis.io.source import LimitedSource
+from tamis.modifiers import DocumentModifier, Modify
+from tamis.selection.split import DEFAULT_PROPORTIONS, Split, StratifiedSplit
+from tamis.stage import FoldThenStage, Stage, Step
+
+__all__ = ["STAGES", "Recipe", "load_recipe", "shipped_recipes"]
+
+
+def _where(expression: str) -> Stage:
+    """Keep the documents for which a condition holds, e.g. ``expression = "score >= 0"``."""
+    return Where(parse_expression(expression))
+
+
+def _split(
+    proportions: Mapping[str, float] | None = None,
+    seed: int = 0,
+    by: str = "id",
+    stratify_by: str | None = None,
+    column: str = "split",
+) -> Step:
+    """Add a column that names each document's part, e.g. ``proportions = { train = 0.95, validation = 0.05 }``."""
+    shares = dict(proportions or DEFAULT_PROPORTIONS)
+    if stratify_by is None:
+        return Split(shares, seed=seed, by=by, column=column)
+    return StratifiedSplit(shares, stratify_by, seed=seed, by=by, column=column)
+
+
+STAGES: Mapping[str, str | Callable[..., Step]] = {
+    "NewlineNormalizer": "tamis.modifiers:NewlineNormalizer",
+    "RepeatingTopNGramsFilter": "tamis.filters:RepeatingTopNGramsFilter",
+    "Split": _split,
+    "UnicodeReformatter": "tamis.modifiers:UnicodeReformatter",
+    "UrlRemover": "tamis.modifiers:UrlRemover",
+    "Where": _where,
+    "WordCountFilter": "tamis.filters:WordCountFilter",
+}
+"""Every name that ``use`` knows."""
+
+_INPUT = {"path", "format", "text_field", "columns", "add_filename", "add_id"}
+_OUTPUT = {"path", "format", "compression", "write_to_filename", "partition_on", "keep_rejects"}
+_RUN = {"workers", "max_bad", "strict", "split_size"}
+_SECTIONS = {"input": _INPUT, "output": _OUTPUT, "run": _RUN}
+_WRAPPER = {"text_field", "score_field", "invert"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe file, checked."""
+
+    name: str
+    input: Mapping[str, Any]
+    stages: tuple[Mapping[str, Any], ...]
+    output: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+    def dataset(self, limit: int | None = None) -> DocumentDataset:
+        """The dataset with every stage appended; with ``limit``, of the first so many records only."""
+        settings = dict(self.input)
+        path = settings.pop("path", None)
+        if path is None:
+            message = f"{self.name}: [input] names no path. Add it, or pass --set input.path=..."
+            raise RecipeError(message)
+        kind = settings.pop("format", None) or _guess(path)
+        read = {"jsonl": DocumentDataset.read_json, "parquet": DocumentDataset.read_parquet}
+        if kind not in read:
+            raise UnknownNameError.of(str(kind), read, kind="format", where=f"{self.name}: [input]")
+        dataset = read[kind](path, **settings)
+        if limit is not None:
+            dataset = DocumentDataset(LimitedSource(dataset.plan.source, limit))
+        return dataset.append(*(self._step(n, stage) for n, stage in enumerate(self.stages, start=1)))
+
+    def _step(self, number: int, settings: Mapping[str, Any]) -> Step:
+        where = f"{self.name}: stage {number}"
+        rest = dict(settings)
+        use = rest.pop("use", None)
+        if not isinstance(use, str):
+            message = f'{where} does not say which stage to use. Add use = "...". {hint("", STAGES)}'
+            raise RecipeError(message)
+        make = _find(use, where)
+        wrapper = {k: rest.pop(k) for k in _WRAPPER & rest.keys() if k not in inspect.signature(make).parameters}
+        where = f"{where} ({use})"
+        made = _build(make, rest, where)
+        return _wrap(made, wrapper, where)
+
+
+def _guess(path: Any) -> str:
+    first = str(path[0] if isinstance(path, list) and path else path)
+    return "parquet" if first.endswith((".parquet", ".pq")) else "jsonl"
+
+
+def _find(use: str, where: str) -> Callable[..., Any]:
+    target = STAGES.get(use, use if ":" in use else None)
+    if target is None:
+        raise UnknownNameError.of(use, STAGES, kind="stage", where=where)
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as error:
+        message = f"{where}: the module {module!r} cannot be imported ({error}). Run from its folder, or install it."
+        raise RecipeError(message) from error
+    except AttributeError as error:
+        raise UnknownNameError.of(name, dir(importlib.import_module(module)), kind="class", where=where) from error
+
+
+def _build(make: Callable[..., Any], settings: Mapping[str, Any], where: str) -> Any:
+    parameters = inspect.signature(make).parameters
+    for key in settings:
+        if key not in parameters:
+            raise UnknownNameError.of(key, [*parameters, *_WRAPPER], kind="option", where=where)
+    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    for key, value in settings.items():
+        _check_type(value, hints.get(key, Any), f"{where}: {key}")
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in settings]
+    if missing:
+        message = f"{where}: the option {missing[0]!r} is missing."
+        raise RecipeError(message)
+    try:
+        return make(**settings)
+    except TamisError as error:
+        message = f"{where}: {error}"
+        raise RecipeError(message) from error
+
+
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _check_type(value: Any, wanted: Any, where: str) -> None:
+    """Refuse "16" for 16: only plain types are checked, the rest is the stage's own business."""
+    options = set(typing.get_args(wanted) or (wanted,)) - {NoneType}
+    if not options or not options <= set(_PLAIN):
+        return
+    if float in options and type(value) is int:
+        return
+    if type(value) not in options:
+        needed = " or ".join(_PLAIN[o] for o in _PLAIN if o in options)
+        message = f"{where} must be {needed}, not {value!r}."
+        raise RecipeError(message)
+
+
+def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step:
+    if isinstance(made, DocumentFilter):
+        return ScoreFilter(made, **wrapper)
+    if isinstance(made, DocumentModifier):
+        if set(wrapper) - {"text_field"}:
+            raise UnknownNameError.of(min(set(wrapper) - {"text_field"}), ["text_field"], kind="option", where=where)
+        return Modify(made, **wrapper)
+    if wrapper:
+        raise UnknownNameError.of(min(wrapper), [], kind="option", where=where)
+    if isinstance(made, Stage | FoldThenStage):
+        return made
+    message = f"{where} is a {type(made).__name__}; a recipe uses filters, modifiers and stages."
+    raise RecipeError(message)
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with Tamis, by name."""
+    folder = Path(str(resources.files("tamis"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(name: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, or a shipped recipe by its name, with ``key=value`` settings on top.
+
+    Keys are ``section.option`` (``input.path``, ``run.workers``), or ``Stage.option`` with the stage's name or
+    its number (``WordCountFilter.min_words=20``, ``stage.2.min_words=20``). Values are TOML; what is not is text.
+    """
+    path = Path(name)
+    shipped = shipped_recipes()
+    if not path.exists() and str(name) in shipped:
+        path = shipped[str(name)]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        also = f" Did you mean {close[0]!r}?" if close else ""
+        message = f"there is no recipe file {path}.{also} Shipped recipes: {', '.join(shipped)}."
+        raise RecipeError(message) from error
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"the recipe {path} cannot be read: {error}"
+        raise RecipeError(message) from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = f"{path} is not valid TOML: {error}"
+        raise RecipeError(message) from error
+    title = text.splitlines()[0].lstrip("# ").strip() if text.startswith("#") else ""
+    recipe = _from_toml(content, path.name, title)
+    for setting in settings:
+        recipe = _with_setting(recipe, setting)
+    return recipe
+
+
+def _from_toml(content: Mapping[str, Any], name: str, title: str) -> Recipe:
+    for key in content:
+        if key not in {*_SECTIONS, "stage"}:
+            raise UnknownNameError.of(key, [*_SECTIONS, "stage"], kind="section", where=name)
+    stages = content.get("stage", [])
+    if not isinstance(stages, list) or not all(isinstance(s, dict) for s in stages):
+        message = f"{name}: stages are written as [[stage]], with two brackets."
+        raise RecipeError(message)
+    sections = {}
+    for section, options in _SECTIONS.items():
+        found = content.get(section, {})
+        if not isinstance(found, dict):
+            message = f"{name}: [{section}] must be a section."
+            raise RecipeError(message)
+        for key in found:
+            if key not in options:
+                raise UnknownNameError.of(key, options, kind="option", where=f"{name}: [{section}]")
+        sections[section] = found
+    return Recipe(name, sections["input"], tuple(stages), sections["output"], sections["run"], title)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _with_setting(recipe: Recipe, setting: str) -> Recipe:
+    key, equals, text = setting.partition("=")
+    owner, dot, option = key.strip().rpartition(".")
+    if not equals or not dot:
+        message = f"--set {setting}: write it as section.option=value or Stage.option=value."
+        raise RecipeError(message)
+    value = _value(text.strip())
+    if owner in _SECTIONS:
+        if option not in _SECTIONS[owner]:
+            raise UnknownNameError.of(option, _SECTIONS[owner], kind="option", where=f"--set {key}")
+        sections = {"input": recipe.input, "output": recipe.output, "run": recipe.run}
+        sections[owner] = {**sections[owner], option: value}
+        return replace(recipe, input=sections["input"], output=sections["output"], run=sections["run"])
+    number = _stage_number(recipe, owner, key)
+    stages = list(recipe.stages)
+    stages[number] = {**stages[number], option: value}
+    return replace(recipe, stages=tuple(stages))
+
+
+def _stage_number(recipe: Recipe, owner: str, key: str) -> int:
+    names = [str(stage.get("use")) for stage in recipe.stages]
+    kind, _, number = owner.partition(".")
+    if kind == "stage" and number.isdigit() and 1 <= int(number) <= len(names):
+        return int(number) - 1
+    if names.count(owner) == 1:
+        return names.index(owner)
+    if owner in names:
+        message = f"--set {key}: the recipe uses {owner} {names.count(owner)} times; say stage.NUMBER.option."
+        raise RecipeError(message)
+    raise UnknownNameError.of(owner, [*_SECTIONS, *names], kind="section or stage", where=f"--set {key}")
