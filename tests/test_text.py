@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tamis.errors import UnknownNameError
+from tamis.text.line_ends import line_ends
 from tamis.text.ngrams import top_ngram_share
 from tamis.text.plain import is_plain
 from tamis.text.words import LANGUAGES, UNSPACED, classes_for, count_words
@@ -326,3 +327,9 @@ def test_counts_of_real_words_agree_with_a_counter():
     counts = Counter(text.split())
     word, n = counts.most_common(1)[0]
     assert top_ngram_share(large([text]), 1)[0] == len(word) * n / len(text.replace(" ", ""))
+
+
+@given(st.lists(st.sampled_from(list(b"\n\x0b\x09a\x8a\xf5\x00")), max_size=60).map(bytes))
+def test_line_ends_are_where_line_feeds_are(data):
+    found = line_ends(np.frombuffer(data, dtype=np.uint8))
+    assert found.tolist() == [i for i, byte in enumerate(data) if byte == 10]

@@ -30,6 +30,7 @@ from tamis.io.splits import Piece
 from tamis.table import ROW, Batch, Origin, RawLines
 from tamis.text.jsonspan import value_spans
 from tamis.text.jsontext import text_of_lines
+from tamis.text.line_ends import line_ends
 
 __all__ = ["JsonlWriter", "read", "scan"]
 
@@ -49,7 +50,7 @@ class _Lines:
 
     def __init__(self, block: Block, first: int, limit: int) -> None:
         data = np.frombuffer(block.data, dtype=np.uint8)
-        ends = np.flatnonzero(data == 10)
+        ends = line_ends(data)
         if not len(ends) or ends[-1] != len(data) - 1:
             ends = np.append(ends, len(data))
         starts = np.concatenate([[0], ends[:-1] + 1])
