@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The first example may wait for a kernel to be compiled.
+settings.register_profile("tamis", deadline=None)
+settings.load_profile("tamis")
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ def test_a_stage_that_writes_into_its_input_is_noticed():
 
 
 def test_the_stage_without_a_fault_passes():
-    check_stage(Broken("nothing"), TABLE)
+    check_stage(Broken("nothing", None), TABLE)
 
 
 def test_a_description_that_cannot_travel_is_noticed():
