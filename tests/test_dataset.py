@@ -243,8 +243,10 @@ def test_bad_lines_go_to_quarantine_and_too_many_fail_the_run(tmp_path):
     assert len(read_jsonl(tmp_path / "few/_quarantine/records.jsonl")) == 5
     again = dataset.to_json(tmp_path / "few", max_bad=0.5)  # what was done is kept
     assert again.resumed == 1
-    with pytest.raises(tamis.TamisError, match=rf"{path}.*byte 900: not JSON"):
+    with pytest.raises(tamis.TamisError, match=rf"{path}, line 51, byte 900: not JSON"):
         dataset.to_json(tmp_path / "strict", strict=True)
+    with pytest.raises(tamis.TamisError, match=rf"{path}, line 51, byte 900: not JSON"):
+        dataset.to_json(tmp_path / "strict in splits", strict=True, split_size=300, workers=1)
 
 
 def test_rejects_are_kept_with_reason_and_score(docs, tmp_path):

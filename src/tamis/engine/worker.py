@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from tamis.engine.plan import labels
 from tamis.engine.tally import Tally
 from tamis.errors import BadRecordError, StageError, TamisError
+from tamis.io.files import line_number
 from tamis.io.formats import open_writer
 from tamis.io.records import Bad, End, Want
 from tamis.io.source import Source
@@ -142,6 +143,7 @@ class Worker:
         self._labels = labels(job.stages)
         self._functions = [stage.open() for stage in job.stages]
         self._live = self._columns_needed_after()
+        self._split: Split | None = None
 
     def _columns_needed_after(self) -> list[frozenset[str]] | None:
         """Which columns are needed after each stage, where rows carry their raw bytes; else all of them are.
@@ -159,6 +161,7 @@ class Worker:
 
     def events(self, split: Split, tally: Tally) -> Iterator[Event]:
         """Everything that happens to the documents of a split, in order; ``tally`` is kept up to date."""
+        self._split = split
         for item in self._job.source.read(split, self._job.want):
             if isinstance(item, End):
                 tally.lines += item.lines
@@ -255,9 +258,16 @@ class Worker:
 
     def _bad(self, bad: Bad, tally: Tally) -> Bad:
         if self._job.strict:
-            raise BadRecordError(said_of(bad, line=None))
+            raise BadRecordError(said_of(bad, line=self._line(bad)))
         tally.quarantined[bad.kind] += 1
         return bad
+
+    def _line(self, bad: Bad) -> int | None:
+        """The line of a bad record in its file, from 1; looked up in the file where this split begins in its middle."""
+        pieces = [piece for piece in self._split.pieces if piece.file.path == bad.file] if self._split else []
+        if pieces and pieces[0].start > 0:
+            return line_number(pieces[0].file.path, bad.offset) if bad.offset >= 0 else None
+        return bad.line + 1 if len(pieces) == 1 else None
 
     def fold(self, split: Split, report: Report) -> SplitResult:
         """The fold's state over one split."""

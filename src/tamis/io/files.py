@@ -12,7 +12,7 @@ import fsspec
 
 from tamis.errors import InputError, UsageError, hint
 
-__all__ = ["EXTENSIONS", "InputFile", "get_all_files_paths_under", "list_files", "open_input"]
+__all__ = ["EXTENSIONS", "InputFile", "get_all_files_paths_under", "line_number", "list_files", "open_input"]
 
 EXTENSIONS = {
     ".jsonl": "jsonl",
@@ -60,6 +60,16 @@ def open_input(path: str) -> BinaryIO:
     if "://" in path:
         return cast("BinaryIO", fsspec.open(path, "rb").open())
     return cast("BinaryIO", Path(path).open("rb", buffering=0))
+
+
+def line_number(path: str, offset: int) -> int:
+    """The line, from 1, in which a byte of an uncompressed file lies; reads the file up to there."""
+    line = 1
+    with open_input(path) as file:
+        while offset > 0 and (block := file.read(min(offset, 1 << 20))):
+            line += block.count(b"\n")
+            offset -= len(block)
+    return line
 
 
 @dataclass(frozen=True)
