@@ -361,3 +361,15 @@ def test_columns_are_selected_and_kept_exactly(write_jsonl, tmp_path):
     ]
     with pytest.raises(MissingColumnError, match="Did you mean 'meta'"):
         DocumentDataset.read_json(path, columns=["mata"]).count()
+
+
+def test_integers_of_any_size_reach_parquet_exactly(write_jsonl, tmp_path):
+    docs = [{"text": "a", "big": 2**70 + 1, "id64": 2**63 - 1, "nested": {"n": 10**25}}, {"text": "b", "big": 1}]
+    path = write_jsonl("in/d.jsonl", docs)
+    result = DocumentDataset.read_json(path).to_parquet(tmp_path / "pq")
+    assert result.tally.kept == 2
+    DocumentDataset.read_parquet(str(tmp_path / "pq")).to_json(tmp_path / "back")
+    line = (tmp_path / "back/part-00000.jsonl").read_text().splitlines()[0]
+    assert json.loads(line) == docs[0]
+    declared = DocumentDataset.read_json(path, schema={"text": pa.string(), "big": pa.float64()})
+    assert declared.to_parquet(tmp_path / "strict", max_bad=1).tally.quarantined == {"wrong type": 1}

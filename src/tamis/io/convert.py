@@ -65,7 +65,8 @@ def json_text(value: Any) -> str:
                 parts[0] = (False, parts[0][1][1:])
             left += [(False, "}"), *reversed(parts), (False, "{")]
         else:
-            out.append(orjson.dumps(item).decode())
+            # orjson writes integers up to 64 bits only.
+            out.append(str(item) if type(item) is int else orjson.dumps(item).decode())
     return "".join(out)
 
 

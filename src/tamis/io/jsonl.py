@@ -9,7 +9,9 @@ they went in, and untouched documents are copied at memory speed.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -27,7 +29,7 @@ from tamis.io.lines import Block, LongLine, TruncatedFile, blocks, unpacked
 from tamis.io.records import RAW_LIMIT, Bad, End, Want
 from tamis.io.schema import Shape, is_json
 from tamis.io.splits import Piece
-from tamis.table import ROW, Batch, Origin, RawLines
+from tamis.table import ROW, Batch, Origin, RawLines, is_text
 from tamis.text.jsonspan import value_spans
 from tamis.text.jsontext import text_of_lines
 from tamis.text.line_ends import line_ends
@@ -95,15 +97,26 @@ def _cause(line: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]:
     return "not JSON", f"{said}, at character {error.pos} of the line"
 
 
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+
+
+def _loads_exactly(line: memoryview) -> Any:
+    """A line that orjson takes, with integers of any size."""
+    document = orjson.loads(line)
+    return json.loads(bytes(line)) if _LONG_NUMBER.search(line) else document
+
+
 _TYPE_NAMES = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
 
 
 class _Reader:
     """Turns blocks into batches and bad records, for one piece."""
 
-    def __init__(self, piece: Piece, want: Want) -> None:
+    def __init__(self, piece: Piece, want: Want, *, exact: bool = False) -> None:
         self._file = piece.file
         self._want = want
+        # Where only texts are read, or nothing, it does not matter how numbers are.
+        self._exact = exact or any(not is_text(f.type) or is_json(f) for f in want.columns)
         self.lines = 0
 
     def bad(self, lines: _Lines, row: int, kind: str, detail: str) -> Bad:
@@ -122,12 +135,16 @@ class _Reader:
         self.lines += lines.physical
         return lines
 
+    def _loads(self, lines: _Lines) -> Callable[[memoryview], Any]:
+        """The parser for a block: orjson, which reads integers beyond 64 bits as floats, unless there may be some."""
+        return _loads_exactly if self._exact and _LONG_NUMBER.search(lines.data) else orjson.loads
+
     def parse(self, lines: _Lines) -> tuple[Documents, list[int], list[Bad]]:
         """The documents of a block, the rows they are in, and the lines that hold none."""
         bad: list[Bad] = []
         if len(lines.long) and not lines.long.any():
             try:
-                documents = list(map(orjson.loads, lines.texts()))
+                documents = list(map(self._loads(lines), lines.texts()))
             except orjson.JSONDecodeError:
                 pass
             else:
@@ -135,13 +152,14 @@ class _Reader:
                     return documents, list(range(len(documents))), bad
         good: Documents = []
         rows: list[int] = []
+        loads = self._loads(lines)
         for row, text in enumerate(lines.texts()):
             if lines.long[row]:
                 detail = f"the line has {len(text):,} bytes, more than {self._want.max_record_bytes:,}"
                 bad.append(self.bad(lines, row, "too long", detail))
                 continue
             try:
-                document = orjson.loads(text)
+                document = loads(text)
             except orjson.JSONDecodeError as error:
                 bad.append(self.bad(lines, row, *_cause(bytes(text), error)))
                 continue
@@ -259,7 +277,7 @@ def _blocks(piece: Piece, limit: int) -> Iterator[Block | LongLine]:
 
 def scan(piece: Piece, *, documents: int | None = None) -> Shape:
     """The shape of a piece's records, or of its first so many; bad ones are passed over."""
-    reader = _Reader(piece, Want())
+    reader = _Reader(piece, Want(), exact=True)
     shape = Shape()
     seen = 0
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba as nb
 import numpy as np
 import numpy.typing as npt
@@ -146,8 +144,3 @@ def top_ngram_share(texts: pa.LargeStringArray, n: int, lang: str = "auto") -> n
     shares = np.empty(len(texts), dtype=np.float64)
     _shares(data, offsets, n, classes_for(lang), shares)
     return shares
-
-
-def warm_up() -> Any:
-    """Compile the kernels, or load them from the cache."""
-    return top_ngram_share(pa.array(["a"], pa.large_string()), 2)
