@@ -90,7 +90,7 @@ CALM: dict[tuple[bool, str], dict[str, str]] = {}
 """What an undisturbed run leaves, by its settings."""
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kills=st.lists(st.integers(1, 400), min_size=1, max_size=3),
     by_input=st.booleans(),
@@ -107,6 +107,15 @@ def test_any_interleaving_of_kills_gives_the_same_directory(script, tmp_path_fac
         assert run(script, folder / "calm", **how) == (0, "")
         CALM[by_input, compression] = tree(folder / "calm")
     assert tree(folder / "killed") == CALM[by_input, compression]
+
+
+@pytest.mark.parametrize("by_input", [False, True])
+def test_a_kill_at_every_moment_of_the_first_commit(script, tmp_path, by_input):
+    for kill_at in range(5, 27):  # each run goes on where the one before was killed, and is killed one step later
+        run(script, tmp_path / "killed", kill_at=kill_at, by_input=by_input)
+    assert run(script, tmp_path / "killed", by_input=by_input) == (0, "")
+    assert run(script, tmp_path / "calm", by_input=by_input) == (0, "")
+    assert tree(tmp_path / "killed") == tree(tmp_path / "calm")
 
 
 def test_killed_in_the_middle_with_two_workers(script, tmp_path):
