@@ -373,3 +373,11 @@ def test_integers_of_any_size_reach_parquet_exactly(write_jsonl, tmp_path):
     assert json.loads(line) == docs[0]
     declared = DocumentDataset.read_json(path, schema={"text": pa.string(), "big": pa.float64()})
     assert declared.to_parquet(tmp_path / "strict", max_bad=1).tally.quarantined == {"wrong type": 1}
+
+
+def test_an_input_that_vanishes_is_not_blamed_on_the_output(write_jsonl, tmp_path):
+    path = write_jsonl("in/d.jsonl", [{"text": "a"}] * 40)
+    dataset = DocumentDataset.read_json(path, schema={"text": pa.string()})
+    Path(path).unlink()
+    with pytest.raises(tamis.TamisError, match=rf"{path} cannot be read: No such file"):
+        dataset.to_json(tmp_path / "out", split_size=100, workers=1)

@@ -157,13 +157,13 @@ def _run(
     *,
     aside: Callable[[Split], str] = lambda split: str(split.index),
 ) -> Generator[tuple[Split, SplitResult], None, None]:
-    # What a stage misses is said before the first byte is read; a model is opened only where it runs.
-    for stage, needs in zip(job.stages, job.needs, strict=True):
-        if needs.device == "cpu":
-            stage.open()
     workers = min(options.worker_count(), len(splits))
     with contextlib.ExitStack() as stack:
         if workers > 1:
+            # What a stage misses is said before a worker is started; a model is opened only where it runs.
+            for stage, needs in zip(job.stages, job.needs, strict=True):
+                if needs.device == "cpu":
+                    stage.open()
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-")))
             job = replace(job, source=job.source.shared(folder))
         for split, result in run_splits(job, task, splits, workers=workers, aside=aside, report=watch.partial):
@@ -241,12 +241,16 @@ def events(plan: Plan, options: Options, tally: Tally, *, columns: Sequence[str]
             yield Batch(conform(event.table, schema), event.origin) if isinstance(event, Batch) else event
 
 
+def _causes(tally: Tally, first: Bad | None) -> str:
+    """How many records are bad for which cause, and the first of them where it is known."""
+    causes = ", ".join(f"{n} {cause}" for cause, n in tally.quarantined.most_common())
+    return f"{causes}." if first is None else f"{causes}. The first: {said_of(first, line=None)}."
+
+
 def warn_of(tally: Tally, first: Bad | None = None) -> None:
     """Warn of records that were left out where there is no directory to set them aside in."""
-    causes = ", ".join(f"{n} {cause}" for cause, n in tally.quarantined.most_common())
-    shown = "" if first is None else f" The first: {said_of(first, line=None)}."
     message = (
-        f"{tally.total_quarantined} of {tally.records} records were left out: {causes}.{shown} "
+        f"{tally.total_quarantined} of {tally.records} records were left out: {_causes(tally, first)} "
         "Write the dataset to a directory to see all of them in its quarantine file."
     )
     warnings.warn(message, QuarantineWarning, stacklevel=4)
@@ -255,12 +259,10 @@ def warn_of(tally: Tally, first: Bad | None = None) -> None:
 def _check_bad(tally: Tally, options: Options, *, place: str | None, first: Bad | None = None) -> None:
     if tally.bad_share <= options.max_bad:
         return
-    causes = ", ".join(f"{n} {cause}" for cause, n in tally.quarantined.most_common())
     see = f" See {place}." if place else ""
-    shown = "" if first is None else f" The first: {said_of(first, line=None)}."
     message = (
         f"{tally.total_quarantined} of {tally.records} records are bad ({tally.bad_share:.1%}, more than the "
-        f"{options.max_bad:.1%} that max_bad allows): {causes}.{shown}{see} "
+        f"{options.max_bad:.1%} that max_bad allows): {_causes(tally, first)}{see} "
         "Mend the input, or allow more with max_bad and run again: what is done is kept."
     )
     raise TooManyBadRecordsError(message)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from tamis.engine.plan import labels
 from tamis.engine.tally import Tally
-from tamis.errors import BadRecordError, StageError, TamisError
+from tamis.errors import BadRecordError, InputError, StageError, TamisError
 from tamis.io.files import line_number
 from tamis.io.formats import open_writer
 from tamis.io.records import Bad, End, Want
@@ -162,7 +162,7 @@ class Worker:
     def events(self, split: Split, tally: Tally) -> Iterator[Event]:
         """Everything that happens to the documents of a split, in order; ``tally`` is kept up to date."""
         self._split = split
-        for item in self._job.source.read(split, self._job.want):
+        for item in _read(self._job.source, split, self._job.want):
             if isinstance(item, End):
                 tally.lines += item.lines
                 tally.bytes_in += item.bytes
@@ -304,6 +304,18 @@ class Worker:
                 return writing.finish()
         except OSError as error:
             raise said_plainly(error, self._job.sink.path) from error
+
+
+def _read(source: Source, split: Split, want: Want) -> Iterator[Batch | Bad | End]:
+    """The items of a split; a failure of the system to read them is said to be one of the input."""
+    try:
+        yield from source.read(split, want)
+    except OSError as error:
+        names = ", ".join(dict.fromkeys(piece.file.path for piece in split.pieces))
+        message = (
+            f"{error.filename or names} cannot be read: {error.strerror or error}. Finished splits are kept; run again."
+        )
+        raise InputError(message) from error
 
 
 def _same_memory(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
