@@ -226,11 +226,14 @@ def _keep_examples(event: Any, text_field: str, examples: dict[tuple[str, str], 
 
 def _print_result(console: Console, result: RunResult) -> None:
     from tamis.progress import bytes_text
+    from tamis.report import model_work
 
     tally = result.tally
     if result.already_complete:
         console.print(f"{result.path} already holds the complete result of this recipe; nothing to do.", markup=False)
     _print_funnel(console, tally, result.stages)
+    for work in model_work(tally, result.measured, result.stages):
+        console.print(_printable(str(work)), markup=False)
     resumed = f", {result.resumed} splits done before" if result.resumed else ""
     rate = tally.records / result.seconds if result.seconds and not result.already_complete else 0
     speed = f" in {result.seconds:.1f} s ({rate:,.0f} docs/s{resumed})" if rate else ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tamis.engine.run import Observer, Progress
+from tamis.engine.tally import Tally
 
-__all__ = ["bytes_text", "duration", "observer_for", "progress_line"]
+__all__ = ["bytes_text", "duration", "observer_for", "progress_line", "resident_bytes"]
 
 _log = logging.getLogger("tamis")
 _LINES_EVERY = 10.0
@@ -43,25 +46,60 @@ def duration(seconds: float) -> str:
 
 
 def progress_line(progress: Progress) -> str:
-    """Bytes, documents, rate, share kept, the leading reasons and the time left, on one line."""
-    t = progress.tally
-    rate = t.records / progress.seconds if progress.seconds > 0 else 0.0
+    """Bytes, documents, rate, share kept, the leading reasons and the time left, on one line.
+
+    Where a model runs also its tokens per second and the memory in use. Rates are of this process: what an earlier
+    run had done is in the counts alone.
+    """
+    t, before = progress.tally, progress.before
+    rate = (t.done - before.done) / progress.seconds if progress.seconds > 0 else 0.0
+    tokens = _tokens(t) - _tokens(before)
     parts = [progress.phase] if progress.phase else []
     parts += [
         f"{bytes_text(t.bytes_in)} of {bytes_text(progress.bytes_total)}",
-        f"{t.records:,} docs",
+        f"{t.done:,} docs",
         f"{rate:,.0f}/s",
     ]
-    seen = t.kept + t.total_rejected + t.total_quarantined
-    if seen and not progress.phase:
-        parts.append(f"kept {t.kept / seen:.0%}")
+    if tokens:
+        parts.append(f"{tokens / progress.seconds if progress.seconds > 0 else 0.0:,.0f} tok/s")
+    if t.done and not progress.phase:
+        parts.append(f"kept {t.kept / t.done:.0%}")
     if t.total_quarantined:
         parts.append(f"quarantined {t.total_quarantined:,}")
     parts += [f"{stage} {n:,}" for stage, n in _by_stage(t.rejected)[:3]]
-    if 0 < t.bytes_in < progress.bytes_total:
-        left = progress.seconds * (progress.bytes_total - t.bytes_in) / t.bytes_in
+    memory = resident_bytes() if tokens else None
+    if memory is not None:
+        parts.append(f"{bytes_text(memory)} in memory")
+    read = t.bytes_in - before.bytes_in
+    if read and t.bytes_in < progress.bytes_total:
+        left = progress.seconds * (progress.bytes_total - t.bytes_in) / read
         parts.append(f"{duration(left)} left")
     return " · ".join(parts)
+
+
+def _tokens(tally: Tally) -> float:
+    """Tokens that models were shown."""
+    return sum(amount for (_, name), amount in tally.measures.items() if name == "tokens")
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process and its children that is in RAM, in bytes; None where the system does not say (not Linux).
+
+    Pages that they share are counted in each of them.
+    """
+    home = Path("/proc/self")
+    total = 0
+    try:
+        children = [pid for task in (home / "task").iterdir() for pid in (task / "children").read_text().split()]
+    except OSError:  # a thread has just ended, or the kernel does not list children
+        children = []
+    for pid in ("self", *children):
+        try:
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            continue
+        total += pages * os.sysconf("SC_PAGE_SIZE")
+    return total or None
 
 
 def _by_stage(rejected: dict[tuple[str, str], int]) -> list[tuple[str, int]]:

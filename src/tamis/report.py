@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,21 @@ import pyarrow.compute as pc
 from tamis.engine.tally import Tally
 from tamis.hashing import uniform
 from tamis.io.store import open_store
+from tamis.meter import Measures
 from tamis.stage import Fold, Needs
 from tamis.table import is_text
 
-__all__ = ["Dropped", "FunnelRow", "Lengths", "Overview", "dropped_examples", "funnel", "read_manifest"]
+__all__ = [
+    "Dropped",
+    "FunnelRow",
+    "Lengths",
+    "ModelWork",
+    "Overview",
+    "dropped_examples",
+    "funnel",
+    "model_work",
+    "read_manifest",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,69 @@ def funnel(tally: Tally, stages: Sequence[str]) -> list[FunnelRow]:
     found.sort(key=lambda item: (order.get(item[0], len(order)), -item[2], item[1]))
     rows += [row(*item) for item in found]
     return [*rows, row("kept", "", tally.kept)]
+
+
+@dataclass(frozen=True)
+class ModelWork:
+    """What a model stage did, and how fast; None where it was not measured."""
+
+    stage: str
+    tokens: int
+    """Real tokens of the whole run, without padding."""
+    tokens_per_second: float | None
+    """Of one worker, while the stage was at work."""
+    padding: float | None
+    """Share of the tokens that the device computed for nothing, in [0, 1)."""
+    flops_per_second: float | None
+    """Useful floating point operations, for real tokens only, of one worker."""
+    share_of_peak: float | None
+    """Of the matrix peak measured on the device, in [0, 1]."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.tokens:,} tokens"]
+        if self.tokens_per_second is not None:
+            parts.append(f"{self.tokens_per_second:,.0f} tokens/s")
+        if self.padding is not None:
+            parts.append(f"padding {100 * self.padding:.1f} %")
+        if self.flops_per_second is not None:
+            giga = self.flops_per_second / 1e9
+            parts.append(f"{giga:,.0f} GFLOP/s" if giga < 10_000 else f"{giga / 1000:,.0f} TFLOP/s")
+        if self.share_of_peak is not None:
+            parts.append(f"{100 * self.share_of_peak:.0f} % of this device's measured matrix peak")
+        return f"{self.stage}: {', '.join(parts)}"
+
+
+def model_work(tally: Tally, measured: Mapping[tuple[str, str], float], stages: Sequence[str] = ()) -> list[ModelWork]:
+    """One entry per stage that counted tokens, in the order of the stages.
+
+    Args:
+        tally: Of the whole run, an earlier part of it included (``RunResult.tally``).
+        measured: What this process alone counted (``RunResult.measured``): rates are made of it. The names are
+            those of :mod:`tamis.meter`.
+        stages: The stages' labels.
+    """
+    mine = Measures(measured)
+    order = {stage: i for i, stage in enumerate(stages)}
+    found = sorted((s for s, name in tally.measures if name == "tokens"), key=lambda s: (order.get(s, len(order)), s))
+
+    def ratio(stage: str, above: str, below: str) -> float | None:
+        over, under = mine[stage, above], mine[stage, below]
+        return over / under if over and under else None
+
+    work = []
+    for stage in found:
+        real = ratio(stage, "tokens", "padded_tokens")
+        work.append(
+            ModelWork(
+                stage,
+                int(tally.measures[stage, "tokens"]),
+                tokens_per_second=ratio(stage, "tokens", "seconds"),
+                padding=None if real is None else 1 - real,
+                flops_per_second=ratio(stage, "flops", "seconds"),
+                share_of_peak=ratio(stage, "flops", "peak_flops"),
+            )
+        )
+    return work
 
 
 @dataclass(frozen=True)

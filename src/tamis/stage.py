@@ -35,7 +35,11 @@ class Needs:
     makes: tuple[pa.Field, ...] = ()
     """Columns added, or replaced where one of that name exists, with their Arrow types."""
     device: Literal["cpu", "accelerator"] = "cpu"
-    """Where it runs. ``accelerator`` asks for one device per worker where there are any."""
+    """Where it runs. ``accelerator`` is for models: one worker per device where there are any, and else one worker
+    with every core, whatever device the stage itself then picks."""
+    window: int = 0
+    """Documents the stage wants to see at once: a model sorts them by length. 0: whatever a read brings. It gets
+    fewer where the input ends or memory is bounded, and more by up to one read; answers must not depend on it."""
 
 
 class Appendable(Protocol):
@@ -64,7 +68,16 @@ class Stage(_Callable, ABC):
     Subclasses are frozen dataclasses that only store; :meth:`open` loads. The function that ``open``
     returns must keep the number and order of rows, leave columns it did not declare untouched, give an
     answer for null and blank texts, and mark rows it wants gone with :func:`tamis.table.mark`.
-    :func:`tamis.testing.check_stage` tests all of that.
+    :func:`tamis.testing.check_stage` tests all of that. What it measures beside its answers, it says with
+    :func:`tamis.meter.count`.
+
+    The fields are what a run is known by: another value, another run. Left out are fields that are not shown
+    (``field(repr=False)``: a password) or carry ``metadata={"secret": True}``, which are written nowhere, and those
+    with ``metadata={"tuning": True}``, which change how the stage runs and not what comes out (a batch size).
+
+    A document on which the function raises is found by calling it on parts of the table, and set aside. What is not
+    a document's fault (no memory, a model that cannot run) is raised as a :class:`tamis.errors.TamisError`, which
+    ends the run; it can be resumed.
     """
 
     @property

@@ -49,10 +49,15 @@ def _describe_object(value: object) -> dict[str, Any]:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__.startswith("tamis.") else f"{kind.__module__}.{kind.__qualname__}"
     if dataclasses.is_dataclass(value):
-        settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if _is_told(f)}
     else:
         settings = dict(vars(value)) if hasattr(value, "__dict__") else {"repr": repr(value)}
     return {"use": name, **{k: describe(v) for k, v in settings.items()}, **_code(kind)}
+
+
+def _is_told(field: dataclasses.Field[Any]) -> bool:
+    """Whether a setting belongs to a description: not a secret, and not one that only says how a stage runs."""
+    return field.repr and not field.metadata.get("secret") and not field.metadata.get("tuning")
 
 
 def _code(value: Callable[..., object] | type) -> dict[str, str]:

@@ -15,13 +15,16 @@ from functools import partial
 
 import cloudpickle
 
+from tamis.engine.devices import device_of, visible_accelerators
+from tamis.engine.job import Job, SplitResult
 from tamis.engine.process import Task, WorkerProcess, run_task, throttled
 from tamis.engine.tally import Tally
-from tamis.engine.worker import Job, SplitResult, Worker
+from tamis.engine.worker import Worker
 from tamis.errors import WorkerError
 from tamis.io.splits import Split
+from tamis.stage import Needs
 
-__all__ = ["default_workers", "run_splits"]
+__all__ = ["default_workers", "run_splits", "workers_for"]
 
 _TRIES = 3
 """A split may cost this many workers their life before the run ends."""
@@ -32,6 +35,19 @@ Heard = tuple[Split, SplitResult | Tally | Exception]
 def default_workers() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_for(needs: Sequence[Needs]) -> int:
+    """Workers that suit stages with these needs: one per core, or one per accelerator where one of them is a model.
+
+    Without an accelerator that is one: a model uses every core by itself, and a model per core would hold its
+    weights as often.
+    """
+    return max(visible_accelerators(), 1) if _has_model(needs) else default_workers()
+
+
+def _has_model(needs: Sequence[Needs]) -> bool:
+    return any(need.device == "accelerator" for need in needs)
 
 
 def run_splits(
@@ -90,6 +106,7 @@ class _Pool:
             self._todo.put(split)
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
         self._start = partial(WorkerProcess, cloudpickle.dumps(job, protocol=5), task, default_workers() // workers)
+        self._has_model = _has_model(job.needs)
         self._aside = aside
         self._stopping = threading.Event()
         self._alive: dict[int, WorkerProcess] = {}
@@ -124,7 +141,7 @@ class _Pool:
         """Run one split, on a new process where the last one died."""
         for attempt in range(1, _TRIES + 1):
             if number not in self._alive:
-                self._alive[number] = self._start()
+                self._alive[number] = self._start(device_of(number) if self._has_model else None)
             try:
                 return self._alive[number].run(split, self._aside(split), lambda tally: self._heard.put((split, tally)))
             except WorkerError as error:

@@ -28,8 +28,8 @@ import pyarrow as pa
 import xxhash
 
 from tamis.engine.describe import digest
+from tamis.engine.job import Output, Sink, SplitResult
 from tamis.engine.tally import Tally
-from tamis.engine.worker import Output, Sink, SplitResult
 from tamis.errors import OutputRefusedError
 from tamis.io.formats import merge_parts
 from tamis.io.splits import Split

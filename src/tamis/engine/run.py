@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from tamis.engine.describe import describe
-from tamis.engine.embedded import default_workers, run_splits
+from tamis.engine.embedded import run_splits, workers_for
+from tamis.engine.job import Event, Job, Sink, SplitResult
 from tamis.engine.output import Mode, RunDirectory, RunKey
 from tamis.engine.plan import Checked, Plan, check, labels, stages_of, with_id
 from tamis.engine.process import Task
 from tamis.engine.tally import Tally
-from tamis.engine.worker import Event, Job, Sink, SplitResult, Worker, said_of
+from tamis.engine.worker import Worker, said_of
 from tamis.errors import MissingColumnError, TooManyBadRecordsError, UnknownNameError, UsageError
 from tamis.io.formats import output_names
 from tamis.io.records import Bad
@@ -27,7 +28,8 @@ from tamis.io.schema import Shape
 from tamis.io.source import Source, make_want
 from tamis.io.splits import Split
 from tamis.io.store import open_store, said_plainly
-from tamis.stage import Fold, FoldThenStage, Stage, Step
+from tamis.meter import Measures
+from tamis.stage import Fold, FoldThenStage, Needs, Stage, Step
 from tamis.table import Batch, conform
 
 __all__ = [
@@ -59,6 +61,9 @@ class Progress:
     splits_done: int
     splits_total: int
     seconds: float
+    """Since this process began."""
+    before: Tally = field(default_factory=Tally)
+    """What an earlier run had already done: part of ``tally``, and of no rate."""
 
 
 Observer = Callable[[Progress], None]
@@ -69,7 +74,8 @@ class Options:
     """How to run; none of it changes the result."""
 
     workers: int | None = None
-    """Worker processes; by default one per core that this process may use."""
+    """Worker processes. By default one per core that this process may use; where a stage is a model, one per
+    accelerator, and one that uses every core where there is none."""
     max_bad: float = 0.05
     """Share of quarantined records above which the run fails at its end, in [0, 1]."""
     strict: bool = False
@@ -89,9 +95,9 @@ class Options:
         if self.mode not in {"auto", "resume", "fresh"}:
             raise UnknownNameError.of(self.mode, ["auto", "resume", "fresh"], kind="mode")
 
-    def worker_count(self) -> int:
-        """The number of workers."""
-        return default_workers() if self.workers is None else self.workers
+    def worker_count(self, needs: Sequence[Needs]) -> int:
+        """The number of workers for stages with these needs."""
+        return workers_for(needs) if self.workers is None else self.workers
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,9 @@ class RunResult:
     resumed: int = 0
     """Splits that an earlier run had already finished."""
     already_complete: bool = False
+    measured: Measures[tuple[str, str]] = field(default_factory=Measures)
+    """What the stages counted in this process, by (stage, name): rates are made of these, for ``tally.measures``
+    counts what an earlier run finished too."""
 
     def __str__(self) -> str:
         t = self.tally
@@ -123,10 +132,16 @@ class _Watch:
     phase: str
     bytes_total: int
     splits_total: int
-    done: Tally = field(default_factory=Tally)
+    before: Tally = field(default_factory=Tally)
     splits_done: int = 0
+    mine: Tally = field(default_factory=Tally)
+    """What this process has finished; ``before`` is what an earlier one had."""
     running: dict[int, Tally] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> Tally:
+        return self.before + self.mine
 
     def partial(self, number: int, tally: Tally) -> None:
         self.running[number] = tally
@@ -134,18 +149,20 @@ class _Watch:
 
     def finished(self, number: int, tally: Tally) -> None:
         self.running.pop(number, None)
-        self.done += tally
+        self.mine += tally
         self.splits_done += 1
         self.tell()
 
     def tell(self) -> None:
         if self.observer is None:
             return
-        total = self.done + Tally()
+        total = self.done
         for tally in self.running.values():
             total += tally
         seconds = time.monotonic() - self.began
-        self.observer(Progress(self.phase, total, self.bytes_total, self.splits_done, self.splits_total, seconds))
+        self.observer(
+            Progress(self.phase, total, self.bytes_total, self.splits_done, self.splits_total, seconds, self.before)
+        )
 
 
 def _run(
@@ -157,7 +174,7 @@ def _run(
     *,
     aside: Callable[[Split], str] = lambda split: str(split.index),
 ) -> Generator[tuple[Split, SplitResult], None, None]:
-    workers = min(options.worker_count(), len(splits))
+    workers = min(options.worker_count(job.needs), len(splits))
     with contextlib.ExitStack() as stack:
         if workers > 1:
             # What a stage misses is said before a worker is started; a model is opened only where it runs.
@@ -235,7 +252,8 @@ def events(plan: Plan, options: Options, tally: Tally, *, columns: Sequence[str]
     want = make_want(source, [*checked.reads, *wanted], texts=checked.texts, raw=False)
     names = checked.schema.names if columns is None else list(columns)
     schema = pa.schema([checked.schema.field(n) for n in names])
-    worker = Worker(Job(source, stages, want, checked.schema, replaces=checked.replaces, strict=options.strict))
+    needs, replaces = checked.needs, checked.replaces
+    worker = Worker(Job(source, stages, want, checked.schema, needs=needs, replaces=replaces, strict=options.strict))
     for split in source.splits(options.split_size):
         for event in worker.events(split, tally):
             yield Batch(conform(event.table, schema), event.origin) if isinstance(event, Batch) else event
@@ -344,7 +362,10 @@ def _write(
         total = directory.finish(splits)
     finally:
         directory.abandon()
-    return RunResult(sink.path, total, time.monotonic() - began, labels(stages), resumed=resumed)
+    measured = watch.mine.measures
+    total.measures.add({key: amount for key, amount in measured.items() if not isinstance(amount, int)})
+    seconds = time.monotonic() - began
+    return RunResult(sink.path, total, seconds, labels(stages), resumed=resumed, measured=measured)
 
 
 def _decide_schema(

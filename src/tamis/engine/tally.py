@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tamis.errors import StageError
+from tamis.meter import Measures
 
 __all__ = ["Tally"]
 
@@ -33,6 +34,14 @@ class Tally:
     """Records by cause."""
     changed: Counter[str] = field(default_factory=Counter)
     """Records in which a stage changed a column that was there, by stage; they are kept or rejected besides."""
+    measures: Measures[tuple[str, str]] = field(default_factory=Measures)
+    """What stages counted (:mod:`tamis.meter`), by (stage, name). Integers are functions of the documents and go to
+    disk; floats tell how this process went and do not."""
+
+    @property
+    def done(self) -> int:
+        """Records that are kept, rejected or quarantined: those whose way has ended."""
+        return self.kept + self.total_rejected + self.total_quarantined
 
     @property
     def total_rejected(self) -> int:
@@ -58,6 +67,7 @@ class Tally:
         self.rejected.update(other.rejected)
         self.quarantined.update(other.quarantined)
         self.changed.update(other.changed)
+        self.measures.add(other.measures)
         return self
 
     def __add__(self, other: Tally) -> Tally:
@@ -68,19 +78,22 @@ class Tally:
 
     def check(self, where: str) -> None:
         """Hold in = kept + rejected + quarantined, or raise :class:`StageError` (a defect of Tamis)."""
-        out = self.kept + self.total_rejected + self.total_quarantined
-        if out != self.records:
+        if self.done != self.records:
             message = (
                 f"{where}: {self.records} records came in, but {self.kept} kept + {self.total_rejected} rejected + "
-                f"{self.total_quarantined} quarantined are {out}. This is a defect of Tamis; please report it."
+                f"{self.total_quarantined} quarantined are {self.done}. This is a defect of Tamis; please report it."
             )
             raise StageError(message)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values, in a deterministic order."""
+        """As plain JSON values, in a deterministic order; ``measures`` only where there are some."""
         rejected: dict[str, dict[str, int]] = {}
         for (stage, reason), n in sorted(self.rejected.items()):
             rejected.setdefault(stage, {})[reason] = n
+        measures: dict[str, dict[str, float]] = {}
+        for (stage, name), amount in sorted(self.measures.items()):
+            if isinstance(amount, int):
+                measures.setdefault(stage, {})[name] = amount
         return {
             "records": self.records,
             "kept": self.kept,
@@ -90,11 +103,12 @@ class Tally:
             "lines": self.lines,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
+            **({"measures": measures} if measures else {}),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`."""
+        """The inverse of :meth:`to_json`, but for the floats that it leaves out."""
         rejected = Counter(
             {(stage, reason): n for stage, reasons in value["rejected"].items() for reason, n in reasons.items()}
         )
@@ -107,4 +121,11 @@ class Tally:
             rejected=rejected,
             quarantined=Counter(value["quarantined"]),
             changed=Counter(value["changed"]),
+            measures=Measures(
+                {
+                    (stage, name): amount
+                    for stage, amounts in value.get("measures", {}).items()
+                    for name, amount in amounts.items()
+                }
+            ),
         )
