@@ -7,6 +7,7 @@
     │   ├── MissingColumnError    a stage reads a column that nothing makes
     │   ├── UnknownNameError      a stage, option or format of that name does not exist
     │   ├── MissingExtraError     an optional dependency is not installed
+    │   ├── ModelError            a model cannot be found, loaded or run on this device
     │   ├── RecipeError           a recipe file cannot be understood
     │   └── OutputRefusedError    the output directory belongs to something else
     ├── InputError                an input cannot be listed, opened or read
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "MissingColumnError",
     "MissingExtraError",
+    "ModelError",
     "OutputError",
     "OutputRefusedError",
     "RecipeError",
@@ -108,6 +110,10 @@ class MissingExtraError(UsageError, ImportError):
     def of(cls, who: str, package: str, extra: str) -> Self:
         """Compose the sentence with the pip command that installs the extra."""
         return cls(f"{who} needs the package {package!r}, which is not installed. Run: pip install 'tamis[{extra}]'")
+
+
+class ModelError(UsageError):
+    """A model, its tokenizer or its device cannot do what was asked; the message says which of them, and why."""
 
 
 class RecipeError(UsageError):

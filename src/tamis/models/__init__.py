@@ -1,0 +1,1 @@
+"""Models on a device: loading, tokens, batches, packed and padded forward passes, generation, embeddings."""
