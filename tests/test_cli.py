@@ -138,6 +138,17 @@ def test_inspect_shows_text_as_text(write_jsonl, capsys):
     assert "[bold]not markup[/bold]" in shown
 
 
+@pytest.fixture
+def tiny_models(tmp_path, monkeypatch):
+    """The models that shipped recipes name."""
+    from tiny_checkpoints import encoder_checkpoint, sequence_classifier
+
+    encoder_checkpoint(tmp_path / "models/nvidia/domain-classifier", ["Science", "News"])
+    sequence_classifier(tmp_path / "models/HuggingFaceFW/fineweb-edu-classifier", num_labels=1)
+    monkeypatch.setenv("TAMIS_MODELS", str(tmp_path / "models"))
+
+
+@pytest.mark.usefixtures("tiny_models")
 def test_every_shipped_recipe_runs(tmp_path, write_jsonl):
     path = write_jsonl(
         "d.jsonl", [{"text": f"document {i} " + "a few more words " * (i % 5), "score": 1} for i in range(50)]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamis.cli_classify import add_classify
+from tamis.cli_models import add_train_classifier
 from tamis.errors import TamisError
 
 if TYPE_CHECKING:
@@ -80,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--strict", action="store_true", help="fail at the first bad record")
     run.set_defaults(command=_run)
 
+    add_classify(commands).set_defaults(command=_classify)
+    add_train_classifier(commands, _console)
+
     inspect = commands.add_parser("inspect", help="show what a file or folder of documents holds")
     inspect.add_argument("path", nargs="+", help="files, folders, globs or URLs")
     inspect.add_argument("--text-field", default="text", help="the field that holds the text (default: text)")
@@ -135,6 +140,20 @@ def _run(options: argparse.Namespace) -> int:
     result = _write(recipe, dataset, options)
     console = _console()
     _print_result(console, result)
+    return 0
+
+
+def _classify(options: argparse.Namespace) -> int:
+    from tamis.cli_classify import answers_in, prepare, print_answers
+
+    console = _console()
+    work = prepare(options)
+    console.print(work.model, markup=False)
+    result = _write(work.recipe, work.dataset, options)
+    _print_counts(console, result)
+    if result.tally.kept:
+        print_answers(console, answers_in(result.path, work.stage, options.format), result.tally.kept)
+    _print_written(console, result)
     return 0
 
 
@@ -225,7 +244,11 @@ def _keep_examples(event: Any, text_field: str, examples: dict[tuple[str, str], 
 
 
 def _print_result(console: Console, result: RunResult) -> None:
-    from tamis.progress import bytes_text
+    _print_counts(console, result)
+    _print_written(console, result)
+
+
+def _print_counts(console: Console, result: RunResult) -> None:
     from tamis.report import model_work
 
     tally = result.tally
@@ -234,11 +257,19 @@ def _print_result(console: Console, result: RunResult) -> None:
     _print_funnel(console, tally, result.stages)
     for work in model_work(tally, result.measured, result.stages):
         console.print(_printable(str(work)), markup=False)
+
+
+def _print_written(console: Console, result: RunResult) -> None:
+    from tamis.progress import bytes_text
+
+    tally = result.tally
     resumed = f", {result.resumed} splits done before" if result.resumed else ""
     rate = tally.records / result.seconds if result.seconds and not result.already_complete else 0
     speed = f" in {result.seconds:.1f} s ({rate:,.0f} docs/s{resumed})" if rate else ""
+    # Of the first N records nobody knows how many bytes they are.
+    read = f"{bytes_text(tally.bytes_in)} read, " if tally.bytes_in else ""
     console.print(
-        f"{bytes_text(tally.bytes_in)} read, {bytes_text(tally.bytes_out)} written to {result.path}{speed}",
+        f"{read}{bytes_text(tally.bytes_out)} written to {result.path}{speed}",
         markup=False,
     )
     if tally.total_quarantined:
@@ -420,6 +451,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _recipes(options: argparse.Namespace) -> int:
+    from rich.table import Table  # noqa: TID251  the terminal library lives here
+
     from tamis.errors import UnknownNameError
     from tamis.recipe import STAGES, load_recipe, shipped_recipes
 
@@ -434,18 +467,22 @@ def _recipes(options: argparse.Namespace) -> int:
     for name, path in shipped.items():
         console.print(f"  {name:<12} {load_recipe(path).title}", markup=False)
     console.print("\n[bold]Stages[/bold] that a recipe can use")
+    table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
     for name, target in STAGES.items():
-        console.print(f"  {name:<26} {_first_line(target)}", markup=False)
+        table.add_row(name, _escape(_first_line(target)))
+    console.print(table)
     return 0
 
 
 def _first_line(target: Any) -> str:
     import importlib
+    import re
 
     if isinstance(target, str):
         module, _, name = target.partition(":")
         target = getattr(importlib.import_module(module), name)
-    return (target.__doc__ or "").strip().split("\n")[0]
+    line = (target.__doc__ or "").strip().split("\n")[0]
+    return re.sub(r":\w+:(?=`)", "", line).replace("`", "")
 
 
 if __name__ == "__main__":

@@ -22,16 +22,18 @@ A filter is wrapped in ``ScoreFilter`` and a modifier in ``Modify``, as they wou
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
+import os
 import tomllib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from types import NoneType
+from types import NoneType, UnionType
 from typing import Any
 
 from tamis.dataset import DocumentDataset
@@ -43,7 +45,7 @@ from tamis.modifiers import DocumentModifier, Modify
 from tamis.selection.split import DEFAULT_PROPORTIONS, Split, StratifiedSplit
 from tamis.stage import FoldThenStage, Stage, Step
 
-__all__ = ["STAGES", "Recipe", "load_recipe", "shipped_recipes"]
+__all__ = ["STAGES", "Recipe", "find_stage", "load_recipe", "shipped_recipes"]
 
 
 def _where(expression: str) -> Stage:
@@ -66,7 +68,19 @@ def _split(
 
 
 STAGES: Mapping[str, str | Callable[..., Step]] = {
+    "AegisClassifier": "tamis.classifiers.aegis:AegisClassifier",
+    "ContentTypeClassifier": "tamis.classifiers.topic:ContentTypeClassifier",
+    "DistributedDataClassifier": "tamis.classifiers.base:DistributedDataClassifier",
+    "DomainClassifier": "tamis.classifiers.topic:DomainClassifier",
+    "Embed": "tamis.models.embed:Embed",
+    "FineWebEduClassifier": "tamis.classifiers.edu:FineWebEduClassifier",
+    "FineWebMixtralEduClassifier": "tamis.classifiers.edu:FineWebMixtralEduClassifier",
+    "FineWebNemotronEduClassifier": "tamis.classifiers.edu:FineWebNemotronEduClassifier",
+    "InstructionDataGuardClassifier": "tamis.classifiers.instruction_data_guard:InstructionDataGuardClassifier",
+    "MultilingualDomainClassifier": "tamis.classifiers.topic:MultilingualDomainClassifier",
     "NewlineNormalizer": "tamis.modifiers:NewlineNormalizer",
+    "PromptTaskComplexityClassifier": "tamis.classifiers.prompt_task:PromptTaskComplexityClassifier",
+    "QualityClassifier": "tamis.classifiers.topic:QualityClassifier",
     "RepeatingTopNGramsFilter": "tamis.filters:RepeatingTopNGramsFilter",
     "Split": _split,
     "UnicodeReformatter": "tamis.modifiers:UnicodeReformatter",
@@ -117,7 +131,7 @@ class Recipe:
         if not isinstance(use, str):
             message = f'{where} does not say which stage to use. Add use = "...". {hint("", STAGES)}'
             raise RecipeError(message)
-        make = _find(use, where)
+        make = find_stage(use, where)
         wrapper = {k: rest.pop(k) for k in _WRAPPER & rest.keys() if k not in inspect.signature(make).parameters}
         where = f"{where} ({use})"
         made = _build(make, rest, where)
@@ -129,7 +143,12 @@ def _guess(path: Any) -> str:
     return "parquet" if first.endswith((".parquet", ".pq")) else "jsonl"
 
 
-def _find(use: str, where: str) -> Callable[..., Any]:
+def find_stage(use: str, where: str) -> Callable[..., Any]:
+    """What makes the stage of that name, or ``module:name``; ``where`` says who asks, for the error message.
+
+    Raises:
+        RecipeError, UnknownNameError: There is none.
+    """
     target = STAGES.get(use, use if ":" in use else None)
     if target is None:
         raise UnknownNameError.of(use, STAGES, kind="stage", where=where)
@@ -147,10 +166,21 @@ def _find(use: str, where: str) -> Callable[..., Any]:
 
 def _build(make: Callable[..., Any], settings: Mapping[str, Any], where: str) -> Any:
     parameters = inspect.signature(make).parameters
+    fields = dataclasses.fields(make) if dataclasses.is_dataclass(make) else ()
+    secret = {f.name for f in fields if f.metadata.get("secret")}
     for key in settings:
+        if key in secret:
+            message = (
+                f"{where}: a recipe is no place for a secret such as {key!r}. Log in with `hf auth login`, or set the "
+                "environment variable HF_TOKEN."
+            )
+            raise RecipeError(message)
         if key not in parameters:
-            raise UnknownNameError.of(key, [*parameters, *_WRAPPER], kind="option", where=where)
-    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+            valid = [name for name in parameters if name not in secret]
+            raise UnknownNameError.of(key, [*valid, *_WRAPPER], kind="option", where=where)
+    # A dataclass may inherit fields whose types are named in another module: its class knows where, __init__ does not.
+    plain_class = inspect.isclass(make) and not dataclasses.is_dataclass(make)
+    hints = typing.get_type_hints(make.__init__ if plain_class else make)
     for key, value in settings.items():
         _check_type(value, hints.get(key, Any), f"{where}: {key}")
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in settings]
@@ -164,20 +194,39 @@ def _build(make: Callable[..., Any], settings: Mapping[str, Any], where: str) ->
         raise RecipeError(message) from error
 
 
-_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_PLAIN: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _check_type(value: Any, wanted: Any, where: str) -> None:
-    """Refuse "16" for 16: only plain types are checked, the rest is the stage's own business."""
-    options = set(typing.get_args(wanted) or (wanted,)) - {NoneType}
-    if not options or not options <= set(_PLAIN):
+    """Refuse "16" for 16: values that TOML can hold are checked, the rest is the stage's own business."""
+    options = typing.get_args(wanted) if typing.get_origin(wanted) in {typing.Union, UnionType} else (wanted,)
+    found = [_kind(option) for option in options]
+    kinds = [kind for kind in found if kind not in {None, NoneType}]
+    if not kinds or None in found or any(_fits(value, kind) for kind in kinds):
         return
-    if float in options and type(value) is int:
-        return
-    if type(value) not in options:
-        needed = " or ".join(_PLAIN[o] for o in _PLAIN if o in options)
-        message = f"{where} must be {needed}, not {value!r}."
-        raise RecipeError(message)
+    names = [_PLAIN[k] for k in _PLAIN if k in kinds] + ["a list of text" for k in kinds if k is list]
+    message = f"{where} must be {' or '.join(names)}, not {value!r}."
+    raise RecipeError(message)
+
+
+def _kind(wanted: Any) -> type | None:
+    """Which of the types of TOML an annotation means; None for one that is not checked."""
+    origin = typing.get_origin(wanted)
+    if origin is typing.Literal:  # which words there are, the stage says itself
+        found = {type(value) for value in typing.get_args(wanted)}
+        return found.pop() if len(found) == 1 else None
+    if origin is Sequence and typing.get_args(wanted) == (str,):
+        return list
+    if wanted in _PLAIN or wanted is NoneType:
+        return wanted  # type: ignore[no-any-return]
+    # A file can name neither a function nor a path that is more than text.
+    return NoneType if origin in {Callable, os.PathLike} else None
+
+
+def _fits(value: Any, kind: type | None) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step:
