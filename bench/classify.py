@@ -29,7 +29,15 @@ DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() 
 LABELS = 8
 LIMIT = 512
 BASELINE = "pipeline"
-PROGRAMS = ("pipeline", "sentence-transformers", "onnxruntime-int8", "openvino-bf16", "openvino-int8", "tamis-fp32", "tamis")
+PROGRAMS = (
+    "pipeline",
+    "sentence-transformers",
+    "onnxruntime-int8",
+    "openvino-bf16",
+    "openvino-int8",
+    "tamis-fp32",
+    "tamis",
+)
 
 
 @dataclass(frozen=True)
@@ -152,15 +160,17 @@ def measure(model: Model, programs: list[str], rounds: int, cache: Path, peak: f
 
 
 def markdown(report: dict[str, object]) -> str:
-    out = [
+    head = (
         f"{report['processor']}, {report['processors']} cores, Python {report['python']}; matrix peak "
         f"{report['peak_bf16'] / 1e9:.0f} GFLOP/s in bfloat16, {report['peak_fp32'] / 1e9:.0f} in float32; "  # type: ignore[operator]
-        f"{report['rounds']} rounds",
-    ]
+        f"{report['rounds']} rounds"
+    )
+    out = [head]
     for name, found in report["models"].items():  # type: ignore[attr-defined]
+        size = f"{found['documents']} documents, {found['tokens']:,} tokens, median {found['median_length']:.0f}"
         out += [
             "",
-            f"**{name}**: {found['documents']} documents, {found['tokens']:,} tokens, median {found['median_length']:.0f}",
+            f"**{name}**: {size}",
             "",
             "| program | seconds | tokens/s | GFLOP/s | of bf16 peak | equal labels | padding | Tamis is faster by |",
             "|---|---:|---:|---:|---:|---:|---:|---:|",

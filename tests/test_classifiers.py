@@ -25,7 +25,14 @@ from tamis.classifiers import (
     PromptTaskComplexityClassifier,
     QualityClassifier,
 )
-from tamis.errors import MissingExtraError, ModelError, StageError, UnknownNameError, UsageError
+from tamis.errors import (
+    MissingExtraError,
+    ModelError,
+    OutputRefusedError,
+    StageError,
+    UnknownNameError,
+    UsageError,
+)
 from tamis.table import marks
 from tamis.testing import check_stage, sample_table
 from tiny_checkpoints import (
@@ -76,6 +83,12 @@ def encoder(tmp_path_factory):
 def regression(tmp_path_factory):
     path = tmp_path_factory.mktemp("regression")
     return path, sequence_classifier(path, num_labels=1)
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prompts")
+    return path, prompt_checkpoint(path)
 
 
 # -- the published families ----------------------------------------------------------------------------------
@@ -161,12 +174,12 @@ def test_edu_scores_round_half_to_even_and_keep_the_label_of_the_raw_score():
     assert [label == "high_quality" for label in labels] == [False, False, False, True, True, True, True, False]
 
 
-def test_prompts_get_the_published_tasks_and_scores(tmp_path):
-    net = prompt_checkpoint(tmp_path)
-    found = _answers(PromptTaskComplexityClassifier(model=tmp_path, max_length=64, **EXACT)).to_pydict()
+def test_prompts_get_the_published_tasks_and_scores(prompts):
+    path, net = prompts
+    found = _answers(PromptTaskComplexityClassifier(model=path, max_length=64, **EXACT)).to_pydict()
     weights, divisors, names = (PROMPT_CONFIG[k] for k in ("weights_map", "divisor_map", "task_type_map"))
     tops = set()
-    for row, parts in enumerate(_alone(tmp_path, net)):
+    for row, parts in enumerate(_alone(path, net)):
         by_name = {name: part[0].double() for name, part in zip(PROMPT_CONFIG["targets"], parts, strict=True)}
         best = torch.topk(by_name["task_type"], 2)
         tops.add(int(best.indices[0]))
@@ -385,15 +398,21 @@ def test_batches_change_nothing(how, encoder):
     )
 
 
-@pytest.mark.parametrize("make", [
-    lambda e, r: DomainClassifier(model=e, filter_by=["Games"], prob_column="p", **EXACT),
-    lambda e, r: FineWebMixtralEduClassifier(model=r, **EXACT),
-    lambda e, r: DistributedDataClassifier(model=r, pred_column="text_score", **EXACT),
-    lambda e, r: DomainClassifier(model=e, pred_column="source", **EXACT),
-])  # fmt: skip
-def test_classifiers_hold_the_contract(make, encoder, regression):
-    stage = make(encoder[0], regression[0])
-    check_stage(stage, sample_table(), tolerance=1e-5, fresh_process=isinstance(stage, FineWebMixtralEduClassifier))
+@pytest.mark.parametrize("family", [*ENCODERS, *EDU, DistributedDataClassifier, PromptTaskComplexityClassifier])
+def test_classifiers_hold_the_contract(family, encoder, regression, prompts):
+    if family is PromptTaskComplexityClassifier:
+        stage = family(model=prompts[0], filter_by="Other", max_length=64, **EXACT)
+    elif family in ENCODERS:
+        stage = family(model=encoder[0], filter_by=["Games"], prob_column="p", max_length=64, **EXACT)
+    else:
+        stage = family(model=regression[0], **EXACT)
+    fresh = family is FineWebMixtralEduClassifier
+    # A text's bits are its own: nothing is tolerated, not even rounding.
+    check_stage(stage, sample_table(), tolerance=0.0, fresh_process=fresh)
+
+
+def test_answers_may_take_the_place_of_another_column(encoder):
+    check_stage(DomainClassifier(model=encoder[0], pred_column="source"), sample_table(), fresh_process=False)
 
 
 def test_the_contract_holds_in_bfloat16(encoder):
@@ -642,3 +661,46 @@ def test_a_run_is_the_same_with_any_workers_and_block_sizes(tmp_path, encoder, w
         found[workers] = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.glob("*.jsonl"))}
     assert len(found[1]) == 3
     assert found[1] == found[2]
+
+
+def test_a_run_that_could_not_start_leaves_the_directory_free(tmp_path, encoder, regression, write_jsonl):
+    path = write_jsonl("in.jsonl", [{"text": t} for t in TEXTS[:5]])
+    with pytest.raises(ModelError, match="max_length must be"):
+        FineWebEduClassifier(model=regression[0], max_length=9999)(DocumentDataset.read_json(path)).to_json(
+            tmp_path / "out", progress="off"
+        )
+    result = DomainClassifier(model=encoder[0])(DocumentDataset.read_json(path)).to_json(
+        tmp_path / "out", progress="off"
+    )
+    assert result.tally.kept == 5
+
+
+def test_other_weights_in_the_same_directory_are_another_run(tmp_path, write_jsonl):
+    path = write_jsonl("in.jsonl", [{"text": t} for t in TEXTS[:5]])
+    encoder_checkpoint(tmp_path / "model", LABELS)
+    dataset = DocumentDataset.read_json(path)
+    DomainClassifier(model=tmp_path / "model")(dataset).to_json(tmp_path / "out", progress="off")
+    again = DomainClassifier(model=str(tmp_path / "model"), batch_size=2)(dataset).to_json(
+        tmp_path / "out", progress="off"
+    )
+    assert again.already_complete
+    encoder_checkpoint(tmp_path / "model", LABELS, seed=1)
+    with pytest.raises(OutputRefusedError, match="its stages differ"):
+        DomainClassifier(model=tmp_path / "model")(dataset).to_json(tmp_path / "out", progress="off")
+
+
+def test_mistakes_are_said_before_anything_runs(encoder):
+    dataset = DocumentDataset.from_arrow(TABLE)
+    with pytest.raises(UnknownNameError, match="Did you mean 'Sports'"):
+        DomainClassifier(model=encoder[0], filter_by=["Sport"])(dataset).check()
+    with pytest.raises(UsageError, match="its answers would replace the text in 'text'"):
+        DomainClassifier(model=encoder[0], pred_column="text")(dataset).check()
+
+
+def test_one_huge_text_and_many_tiny_ones(encoder, regression):
+    table = pa.table({"text": ["law " * 2_500_000, *["games"] * 50_000, "\U0001f469\u200d\U0001f467 nul \x00 \u202e"]})
+    found = _answers(FineWebEduClassifier(model=regression[0]), table)
+    scores = found.column("fineweb-edu-score").to_pylist()
+    assert len(set(scores[1:-1])) == 1
+    assert None not in scores
+    assert found.column("text").equals(table.column("text"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from conftest import read_jsonl, tree
 from tamis.cli import main
 from tamis.errors import RecipeError, UnknownNameError
 from tamis.recipe import STAGES, load_recipe, shipped_recipes
+from tiny_embedders import sentence_embedder
 
 RECIPE = """# Two filters
 [input]
@@ -169,16 +171,18 @@ def test_recipes_lists_every_stage(capsys):
     assert main(["recipes", "demi"]) == 2
 
 
-def test_demo_tells_what_was_dropped(tmp_path):
+def test_demo_tells_what_was_dropped_and_teaches(tmp_path):
+    sentence_embedder(tmp_path / "models/sentence-transformers/all-MiniLM-L6-v2")
     done = subprocess.run(
         [sys.executable, "-m", "tamis.cli", "demo", "--out", str(tmp_path / "demo")],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TAMIS_MODELS": str(tmp_path / "models")},
     )
     assert done.returncode == 0, done.stderr
     assert "fewer than 16 words" in done.stdout
+    assert re.search(r"\d+ of 300 right", done.stdout)
     assert "Some of what was dropped" in done.stdout
     totals = json.loads((tmp_path / "demo/curated/_tamis/manifest.json").read_text())["totals"]
     assert totals["records"] > 3000

@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ import pyarrow.compute as pc
 import pytest
 
 import tamis
+import tamis.classifiers
 from tamis.dataset import _Count
 from tamis.filters import Filter, RepeatingTopNGramsFilter, Score, ScoreFilter, Where, WordCountFilter, parse_expression
+from tamis.models.embed import Embed
 from tamis.modifiers import Modify, NewlineNormalizer, UnicodeReformatter, UrlRemover
 from tamis.report import Lengths
 from tamis.selection.split import Split, StratifiedSplit, StratumBounds
@@ -91,10 +94,33 @@ def _subclasses(kind):
         yield from _subclasses(each)
 
 
+MODELS = {
+    "AegisClassifier": "test_aegis.py",
+    "ContentTypeClassifier": "test_classifiers.py",
+    "DistributedDataClassifier": "test_classifiers.py",
+    "DomainClassifier": "test_classifiers.py",
+    "Embed": "test_embed.py",
+    "FineWebEduClassifier": "test_classifiers.py",
+    "FineWebMixtralEduClassifier": "test_classifiers.py",
+    "FineWebNemotronEduClassifier": "test_classifiers.py",
+    "InstructionDataGuardClassifier": "test_instruction_data_guard.py",
+    "MultilingualDomainClassifier": "test_classifiers.py",
+    "PromptTaskComplexityClassifier": "test_classifiers.py",
+    "QualityClassifier": "test_classifiers.py",
+}
+"""Stages that need a model hold the contract beside the models that are made for them."""
+
+
 def test_no_stage_or_fold_of_the_package_is_left_out():
     for name in tamis.__all__:
         getattr(tamis, name)
-    here = {type(s) for s in [*STAGES.values(), *FOLDS.values(), STRATIFIED]}
+    models = {getattr(tamis.classifiers, name) for name in tamis.classifiers.__all__} | {Embed}
+    assert {each.__name__ for each in models} == set(MODELS)
+    for name, file in MODELS.items():
+        content = (Path(__file__).parent / file).read_text()
+        assert "check_stage(" in content, file
+        assert name in content, (name, file)
+    here = models | {type(s) for s in [*STAGES.values(), *FOLDS.values(), STRATIFIED]}
     here |= {type(getattr(s, a)) for s in STAGES.values() for a in ("filter_obj", "modifier") if hasattr(s, a)}
     kinds = (Stage, Fold, FoldThenStage, tamis.DocumentFilter, tamis.DocumentModifier)
     every = {each for kind in kinds for each in _subclasses(kind) if each.__module__.startswith("tamis.")}

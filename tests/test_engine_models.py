@@ -352,16 +352,16 @@ def progress_of(tally: Tally, before: Tally | None = None) -> Progress:
 
 def test_the_line_shows_tokens_and_memory_where_a_model_runs(caplog, monkeypatch):
     tally = Tally(records=90, kept=80, bytes_in=5000)
-    assert progress_line(progress_of(tally)) == "5.0 kB of 10.0 kB · 80 docs · 40/s · kept 100% · 0:02 left"
+    assert progress_line(progress_of(tally)) == "5.0 kB of 10.0 kB · 80 docs · 40/s · 0:02 left · kept 100%"
     tally.measures.add({("A", "tokens"): 60_000, ("B", "tokens"): 2400, ("A", "seconds"): 1.5})
     monkeypatch.setattr("tamis.progress.resident_bytes", lambda: 1_200_000_000)
-    shown = "5.0 kB of 10.0 kB · 80 docs · 40/s · 31,200 tok/s · kept 100% · 1.2 GB in memory · 0:02 left"
+    shown = "5.0 kB of 10.0 kB · 80 docs · 40/s · 31,200 tok/s · 0:02 left · kept 100% · 1.2 GB in memory"
     assert progress_line(progress_of(tally)) == shown
     monkeypatch.setattr("tamis.progress.resident_bytes", lambda: None)
     assert "memory" not in progress_line(progress_of(tally))
     earlier = Tally(records=60, kept=60, bytes_in=4000, measures=Measures({("A", "tokens"): 50_000}))
     line = progress_line(progress_of(tally, earlier))
-    assert line == "5.0 kB of 10.0 kB · 80 docs · 10/s · 6,200 tok/s · kept 100% · 0:10 left"
+    assert line == "5.0 kB of 10.0 kB · 80 docs · 10/s · 6,200 tok/s · 0:10 left · kept 100%"
     monkeypatch.setattr("tamis.progress._LINES_EVERY", 0)
     with caplog.at_level(logging.INFO, logger="tamis"):
         observer_for("auto")(progress_of(tally))

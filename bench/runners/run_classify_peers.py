@@ -1,8 +1,8 @@
 """The peers' part of bench/classify.py, each the way its documentation shows, from texts to labels.
 
-pipeline: transformers, float32, batches of 64 in arrival order. sentence-transformers: encode() with its sorting, batches of
-32, bfloat16 weights, and the head on top. onnxruntime-int8 and openvino-*: the exported model, batches of 32 of texts sorted by
-length, which favours them: neither sorts by itself.
+pipeline: transformers, float32, batches of 64 in arrival order. sentence-transformers: encode() with its sorting,
+batches of 32, bfloat16 weights, and the head on top. onnxruntime-int8 and openvino-*: the exported model, batches of 32
+of texts sorted by length, which favours them: neither sorts by itself.
 """
 
 import json
@@ -32,15 +32,13 @@ def sentence_transformers_(path):
 
     whole = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32).eval()
     body = Transformer(path, max_seq_length=LIMIT, model_args={"dtype": torch.bfloat16})
-    encoder = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension(), "cls")], device="cpu")
+    encoder = SentenceTransformer(modules=[body, Pooling(body.get_embedding_dimension(), "cls")], device="cpu")
 
     def run(texts):
         first = encoder.encode(texts, batch_size=BATCH, convert_to_tensor=True, show_progress_bar=False).float()
         with torch.inference_mode():
-            if hasattr(whole, "bert"):
-                pooled = whole.bert.pooler(first[:, None])
-            else:
-                pooled = whole.pooler(first[:, None])
+            pool = whole.bert.pooler if hasattr(whole, "bert") else whole.pooler
+            pooled = pool(first[:, None])
             best = whole.classifier(pooled).argmax(1)
         return [whole.config.id2label[int(i)] for i in best]
 
@@ -81,7 +79,8 @@ class _Logits(torch.nn.Module):
 
 
 def _whole(path):
-    return _Logits(AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval())
+    load = AutoModelForSequenceClassification.from_pretrained
+    return _Logits(load(path, dtype=torch.float32, attn_implementation="eager").eval())
 
 
 def _example():
@@ -98,7 +97,13 @@ def onnxruntime_int8(path):
         plain = made.with_suffix(".fp32.onnx")
         axes = {"input_ids": {0: "b", 1: "n"}, "attention_mask": {0: "b", 1: "n"}}
         torch.onnx.export(
-            _whole(path), _example(), str(plain), input_names=list(axes), output_names=["logits"], dynamic_axes=axes, dynamo=False
+            _whole(path),
+            _example(),
+            str(plain),
+            input_names=list(axes),
+            output_names=["logits"],
+            dynamic_axes=axes,
+            dynamo=False,
         )
         quantize_dynamic(str(plain), str(made), weight_type=QuantType.QInt8)
     options = onnxruntime.SessionOptions()
@@ -120,7 +125,12 @@ def _openvino(path, precision, quantised):
 
             tokenizer = AutoTokenizer.from_pretrained(path)
             texts = json.loads(Path(sys.argv[3]).read_text())[:32]
-            data = nncf.Dataset([t for t in texts], lambda t: [v for v in tokenizer([t], truncation=True, max_length=LIMIT, return_token_type_ids=False, return_tensors="np").values()])
+
+            def arrays(text):
+                given = {"truncation": True, "max_length": LIMIT, "return_token_type_ids": False}
+                return list(tokenizer([text], return_tensors="np", **given).values())
+
+            data = nncf.Dataset(texts, arrays)
             model = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=32)
         openvino.save_model(model, made, compress_to_fp16=False)
     compiled = core.compile_model(

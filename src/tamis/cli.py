@@ -420,6 +420,7 @@ def _print_documents(console: Console, dataset: DocumentDataset, text_field: str
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from tamis.cli_models import demo_classifier
     from tamis.corpus import write
     from tamis.progress import bytes_text
     from tamis.recipe import load_recipe
@@ -442,6 +443,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     console.print("\n[bold]3. Some of what was dropped[/bold], and why")
     _print_examples(console, dropped_examples(curated, 2))
+    demo_classifier(console, corpus, options.out)
     console.print("\nWhere to look:")
     console.print(f"  {curated}/train, {curated}/validation   the training data", markup=False)
     console.print(f"  {curated}/_rejects   everything dropped, with reason and score", markup=False)

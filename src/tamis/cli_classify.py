@@ -170,11 +170,7 @@ def prepare(options: argparse.Namespace) -> Classification:
     }
     dataset = dataset.append(stage)
     try:
-        if options.text_field in stage.answer_types():
-            message = f"the answer would take the place of the text, {options.text_field!r}: choose another column."
-            raise UsageError(message)
         dataset.check()
-        _check_labels(stage)
     except ModelError as error:
         raise _with_neighbour(error, stage) from error
     return Classification(stage, dataset, Recipe("classify", {}, (), output))
@@ -201,20 +197,6 @@ def _stage(options: argparse.Namespace) -> DistributedDataClassifier:
         message = f"{stage.name} answers without probabilities of labels: leave --prob-column out."
         raise UsageError(message)
     return stage
-
-
-def _check_labels(stage: DistributedDataClassifier) -> None:
-    """Say of a label that the model does not have before anything is written; the configuration alone is read."""
-    from tamis.classifiers.base import DistributedDataClassifier
-    from tamis.classifiers.layouts import labels_of
-    from tamis.models.checkpoint import find, read_config
-
-    if stage.wanted is None or type(stage).answers is not DistributedDataClassifier.answers:
-        return  # classes with answers of their own know their labels when they are made
-    labels = labels_of(read_config(find(str(stage.model), who=stage.name, config_only=True), who=stage.name))
-    for label in stage.wanted:
-        if labels and label not in labels:
-            raise UnknownNameError.of(label, labels, kind="label", where="--filter-by")
 
 
 def _with_neighbour(error: ModelError, stage: DistributedDataClassifier) -> ModelError:

@@ -250,6 +250,7 @@ def demo_classifier(console: Console, corpus: str, out: str) -> None:
     import pyarrow.compute as pc
 
     from tamis.dataset import DocumentDataset
+    from tamis.errors import ModelError
     from tamis.training import Sample
     from tamis.training import train_classifier as train
 
@@ -261,7 +262,12 @@ def demo_classifier(console: Console, corpus: str, out: str) -> None:
         f"   from the embeddings (all-MiniLM-L6-v2) of up to {_DEMO_PER_SOURCE} documents of each source\n",
         markup=False,
     )
-    found = train(dataset, Path(model), "source", sample=Sample(per_class=_DEMO_PER_SOURCE), heard=_progress(console))
+    sample = Sample(per_class=_DEMO_PER_SOURCE)
+    try:
+        found = train(dataset, Path(model), "source", sample=sample, heard=_progress(console))
+    except ModelError as error:  # no package index and no hub: the rest of the demo stands without it
+        console.print(f"   skipped: {error}", markup=False)
+        return
     print_trained(console, found)
     console.print("\n[bold]5. Ask it[/bold] about other documents")
     _ask(console, dataset, model, f"{out}/classified")

@@ -62,6 +62,11 @@ def progress_line(progress: Progress) -> str:
     ]
     if tokens:
         parts.append(f"{tokens / progress.seconds if progress.seconds > 0 else 0.0:,.0f} tok/s")
+    # Before what may be cut off at the end of a narrow terminal.
+    read = t.bytes_in - before.bytes_in
+    if read and t.bytes_in < progress.bytes_total:
+        left = progress.seconds * (progress.bytes_total - t.bytes_in) / read
+        parts.append(f"{duration(left)} left")
     if t.done and not progress.phase:
         parts.append(f"kept {t.kept / t.done:.0%}")
     if t.total_quarantined:
@@ -70,10 +75,6 @@ def progress_line(progress: Progress) -> str:
     memory = resident_bytes() if tokens else None
     if memory is not None:
         parts.append(f"{bytes_text(memory)} in memory")
-    read = t.bytes_in - before.bytes_in
-    if read and t.bytes_in < progress.bytes_total:
-        left = progress.seconds * (progress.bytes_total - t.bytes_in) / read
-        parts.append(f"{duration(left)} left")
     return " · ".join(parts)
 
 

@@ -8,7 +8,7 @@ weights, open files) is loaded by :meth:`Stage.open` in the process that needs i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
@@ -92,6 +92,13 @@ class Stage(_Callable, ABC):
     @abstractmethod
     def open(self) -> TableFunction:
         """Load what cannot travel and return the function that a worker runs on every table."""
+
+    def identity(self) -> Mapping[str, str]:
+        """What makes its answers besides its settings, such as the content of a file that one of them names.
+
+        A run goes on only where this is the same.
+        """
+        return {}
 
     def on_text_field(self, text_field: str) -> Stage:
         """The stage with the dataset's text field where its own was left open; itself by default."""

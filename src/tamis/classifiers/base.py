@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tamis.errors import ModelError, UnknownNameError, UsageError
-from tamis.models.checkpoint import TOKENIZER, find, read_config, require_extra
+from tamis.models.checkpoint import TOKENIZER, content_hash, find, here, read_config, require_extra
 from tamis.models.settings import RunSettings
 from tamis.stage import Needs, Stage, TableFunction
 from tamis.table import is_text, mark, put, text
@@ -105,6 +105,8 @@ class DistributedDataClassifier(Stage):
 
     extra: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     """Packages it needs."""
+    weights: ClassVar[tuple[str, ...]] = ("model", "model_file_name", "base_model", "tokenizer", "aegis_variant")
+    """Settings that name directories or files."""
     version_1: ClassVar[Mapping[str, Any]] = {}
     """Defaults that differ with ``columns="v1"``."""
 
@@ -146,15 +148,41 @@ class DistributedDataClassifier(Stage):
             if label not in labels:
                 raise UnknownNameError.of(str(label), map(str, labels), kind="label", where=f"{self.name}: filter_by")
 
+    def _check_labels(self) -> None:
+        """Say of a label that the model does not have before anything runs, where its configuration is at hand."""
+        known = self.labels is not None or type(self).answers is not DistributedDataClassifier.answers
+        if self.wanted is None or known or not isinstance(self.model, str | os.PathLike):
+            return
+        from tamis.classifiers.layouts import labels_of
+
+        labels = labels_of(read_config(self._found(config_only=True), who=self.name))
+        self._check_filter(labels or self.wanted)
+
     def on_text_field(self, text_field: str) -> Self:
         """The dataset's text field, where none was named."""
         return replace(self, text_field=text_field) if self.text_field is None else self
+
+    def identity(self) -> Mapping[str, str]:
+        """A hash of each directory or file of this machine that a setting names: other weights make another run."""
+        found = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in self.weights and isinstance(value, str | os.PathLike):
+                place = Path(value) if Path(value).is_file() else here(value)
+                if place is not None:
+                    found[each.name] = content_hash(place)
+        return found
 
     # -- what it makes ---------------------------------------------------------------------------------------
 
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the answers, runs on a device."""
-        makes = tuple(makes_field(schema, name, kind) for name, kind in self.answer_types().items())
+        types = self.answer_types()
+        if (self.text_field or _TEXT_FIELD) in types:
+            message = f"{self.name}: its answers would replace the text in {self.text_field or _TEXT_FIELD!r}."
+            raise UsageError(message)
+        self._check_labels()
+        makes = tuple(makes_field(schema, name, kind) for name, kind in types.items())
         return Needs(texts=(self.text_field or _TEXT_FIELD,), makes=makes, device="accelerator", window=WINDOW)
 
     def answer_types(self) -> dict[str, pa.DataType]:

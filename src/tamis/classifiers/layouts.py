@@ -8,13 +8,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.errors import ModelError, hint
-from tamis.models.checkpoint import MODEL, MODELS_FOLDER, find, load_pretrained, load_tensors, read_config
+from tamis.models.checkpoint import TOKENIZER, find, here, load_pretrained, load_tensors, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +113,7 @@ def encoder_from(
     import torch
     from transformers import AutoConfig, AutoModel
 
-    known = None if _is_here(base) else KNOWN_BASES.get(base.lower())
+    known = None if here(base) else KNOWN_BASES.get(base.lower())
     if known is not None:
         config = AutoConfig.for_model(**known)
     else:
@@ -122,13 +121,6 @@ def encoder_from(
     with torch.device("meta"):
         body = AutoModel.from_config(config)
     return fill(body, states, who=who)
-
-
-def _is_here(base: str) -> bool:
-    """Whether a directory of that name holds a configuration, by itself or in the folder of models."""
-    folder = os.environ.get(MODELS_FOLDER)
-    places = [Path(base).expanduser(), *([Path(folder) / base] if folder else [])]
-    return any((place / MODEL).is_file() for place in places)
 
 
 def fill(module: torch.nn.Module, states: Mapping[str, torch.Tensor], *, who: str) -> torch.nn.Module:
@@ -220,7 +212,7 @@ def load_weights_file(
     tensors = {name.removeprefix("module."): t for name, t in load_tensors(file, who=who).items()}
     body, head = _encoder_and_fc(tensors, base, len(labels), who=who, token=token)
     if tokenizer is None:
-        tokenizer = load_tokenizer(find(base, who=who, token=token), who=who)
+        tokenizer = load_tokenizer(find(base, who=who, token=token, holds=TOKENIZER), who=who)
     return LoadedModel(Network(body, "first", head), tokenizer, labels, body.config)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tamis.hashing import fingerprint
+from tamis.stage import Stage
 
 __all__ = ["describe", "digest"]
 
@@ -30,6 +32,8 @@ def describe(value: Any) -> Any:
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, pc.Expression | pa.DataType | pa.Field):
         return str(value)
     if isinstance(value, bytes | bytearray):
@@ -52,7 +56,8 @@ def _describe_object(value: object) -> dict[str, Any]:
         settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if _is_told(f)}
     else:
         settings = dict(vars(value)) if hasattr(value, "__dict__") else {"repr": repr(value)}
-    return {"use": name, **{k: describe(v) for k, v in settings.items()}, **_code(kind)}
+    beyond = {"identity": dict(value.identity())} if isinstance(value, Stage) and value.identity() else {}
+    return {"use": name, **{k: describe(v) for k, v in settings.items()}, **_code(kind), **beyond}
 
 
 def _is_told(field: dataclasses.Field[Any]) -> bool:

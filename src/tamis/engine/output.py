@@ -92,7 +92,7 @@ class RunDirectory:
         """
         manifest = self._json(_MANIFEST)
         run = self._json(_RUN)
-        if mode == "fresh":
+        if mode == "fresh" or self._nothing_came_of(manifest, run):
             self._wipe(manifest, run)
             manifest = run = None
         if manifest is None and run is None:
@@ -108,6 +108,12 @@ class RunDirectory:
             return Tally.from_json(manifest["totals"])
         self._recover(run)
         return None
+
+    def _nothing_came_of(self, manifest: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> bool:
+        """Whether another recipe's run ended before its first split did, as when a model could not be loaded."""
+        if manifest is not None or run is None or run["fingerprint"] == self._key.fingerprint:
+            return False
+        return next(self._json_lines(_JOURNAL), None) is None
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the directory; a directory with somebody's files is refused before anything is created in it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import xxhash
 
 from tamis.errors import MissingExtraError, ModelError, hint
 
@@ -22,7 +23,9 @@ __all__ = [
     "MODEL",
     "MODELS_FOLDER",
     "TOKENIZER",
+    "content_hash",
     "find",
+    "here",
     "load_pretrained",
     "load_tensors",
     "read_config",
@@ -38,7 +41,9 @@ MODEL, TOKENIZER = "config.json", "tokenizer_config.json"
 ENCODER = "an encoder"
 
 _CONFIG = ("config.json",)
-_ALL = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_WORDS = ("*.json", "*.model", "*.txt", "*.jinja")
+_ALL = (*_WORDS, "*.safetensors")
+_PATTERNS = {MODEL: _ALL, TOKENIZER: _WORDS}
 _PICKLED = ("*.bin",)
 
 
@@ -50,7 +55,12 @@ def require_extra(who: str, *packages: str, extra: str = "models") -> None:
 
 
 def find(
-    model: str | os.PathLike[str], *, who: str, token: str | None = None, config_only: bool = False, holds: str = MODEL
+    model: str | os.PathLike[str],
+    *,
+    who: str,
+    token: str | None = None,
+    config_only: bool = False,
+    holds: str = MODEL,
 ) -> Path:
     """The local directory of a model.
 
@@ -59,24 +69,42 @@ def find(
         who: The stage that asks, for the error message.
         token: Access token of the hub; the one of ``hf auth login`` by default.
         config_only: Fetch nothing but ``config.json``.
-        holds: A file that the directory must hold.
+        holds: A file that the directory must hold. Where it is :data:`TOKENIZER`, no weights are fetched.
 
     Raises:
         ModelError: There is no such directory or hub model, it is gated, or the hub cannot be reached.
     """
     name = os.fspath(model)
+    found = here(name)
+    if found is not None:
+        return _checked(found, who, holds)
     local = Path(name).expanduser()
-    if local.is_dir():
-        return _checked(local, who, holds)
-    folder = os.environ.get(MODELS_FOLDER)
-    if folder and (Path(folder) / name).is_dir():
-        return _checked(Path(folder) / name, who, holds)
     if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
         beside = [p.name for p in local.parent.iterdir() if p.is_dir()] if local.parent.is_dir() else []
         close = f" {hint(local.name, beside)}" if beside else ""
         message = f"{who}: there is no model directory {name!r}.{close}"
         raise ModelError(message)
-    return _from_hub(name, who, token, _CONFIG if config_only else _ALL, holds)
+    return _from_hub(name, who, token, _CONFIG if config_only else _PATTERNS.get(holds, _ALL), holds)
+
+
+def here(model: str | os.PathLike[str]) -> Path | None:
+    """The directory of a model that is on this machine under that name; None for one of the hub. Fetches nothing."""
+    local, folder = Path(model).expanduser(), os.environ.get(MODELS_FOLDER)
+    if local.is_dir():
+        return local
+    return Path(folder) / model if folder and (Path(folder) / model).is_dir() else None
+
+
+def content_hash(path: Path) -> str:
+    """A hash of a file, or of the files of a model's directory: names and bytes, 32 hex digits."""
+    state = xxhash.xxh3_128()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        state.update(str(file.relative_to(path if path.is_dir() else path.parent)).encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                state.update(block)
+    return state.hexdigest()
 
 
 def _checked(path: Path, who: str, holds: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from tamis.models.tokenizer import TextTokenizer, max_length_of
 from tamis.models.tokens import Tokens
 
 __all__ = ["LoadedModel", "launch"]
+
+_log = logging.getLogger("tamis")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def launch(loaded: LoadedModel, settings: RunSettings, *, who: str) -> Runner:
     if settings.batch_tokens != "auto":
         budget = Budget(tokens=settings.batch_tokens, packed=budget.packed)
     budget.rows = settings.batch_size
+    _log.info("%s on %s in %s, %d tokens at most", who, device, str(dtype).removeprefix("torch."), tokenizer.max_length)
     return Runner(
         tokenizer,
         forward,
