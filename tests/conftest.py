@@ -50,3 +50,14 @@ def _cache_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAMIS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Models of a few thousand weights spend all their time waking threads, on a busy machine a hundredfold."""
+    import torch  # seconds, and only for the tests that run models
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from conftest import read_jsonl, tree
 from tamis.cli import main
@@ -28,13 +27,7 @@ LABELS = ["Games", "Sports", "Law", "News", "日本語"]
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Models of a few thousand weights spend all their time waking threads on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

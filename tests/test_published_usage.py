@@ -33,13 +33,7 @@ SEED = 4
 """Of a domain classifier that finds both among the documents."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Models of a few thousand weights spend all their time waking threads on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -204,10 +204,9 @@ class AegisClassifier(DistributedDataClassifier):
     def open(self) -> TableFunction:
         """Load the model onto its device and return the function that answers and marks."""
         generate = self.generator()
-        column = self.text_field or "text"
 
         def run(table: pa.Table) -> pa.Table:
-            texts = text(table, column, self.name)
+            texts = text(table, self.column_read, self.name)
             if self.max_chars is not None:
                 texts = pc.utf8_slice_codeunits(texts, 0, self.max_chars)
             shown = pc.greater(pc.binary_length(pc.utf8_trim_whitespace(pc.fill_null(texts, ""))), 0)

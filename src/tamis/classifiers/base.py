@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tamis.errors import ModelError, UnknownNameError, UsageError
-from tamis.models.checkpoint import TOKENIZER, content_hash, find, here, read_config, require_extra
-from tamis.models.settings import RunSettings
-from tamis.stage import Needs, Stage, TableFunction
+from tamis.models.checkpoint import TOKENIZER, find, read_config
+from tamis.models.stage import ModelStage
+from tamis.stage import Needs, TableFunction
 from tamis.table import is_text, mark, put, text
 
 if TYPE_CHECKING:
@@ -43,19 +43,11 @@ Columns = Literal["legacy", "v1"]
 Task = Literal["auto", "single_label", "multi_label", "regression"]
 ModelName = str | os.PathLike[str]
 
-_TEXT_FIELD = "text"
 _NO_TEXT = "no text to classify"
-WINDOW = 4096
-"""Documents that are sorted by length together."""
-
-
-def tuning(default: Any) -> Any:
-    """A setting that changes how a stage runs and not what comes out, so that a run may go on with another value."""
-    return field(default=default, metadata={"tuning": True})
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistributedDataClassifier(Stage):
+class DistributedDataClassifier(ModelStage):
     """Adds what a model says of each document, and keeps those with the labels asked for.
 
     Answer: ``pred_column`` holds the label with the highest logit (single label), the labels with a probability of
@@ -80,38 +72,19 @@ class DistributedDataClassifier(Stage):
     """Hub id or directory of the tokenizer; that of the model by default."""
     filter_by: str | Sequence[str] | None = None
     """Label or labels to keep; all documents by default."""
-    text_field: str | None = None
-    """Column that is classified; the dataset's text field by default."""
     pred_column: str = "pred"
     """Column for the answer."""
     prob_column: str | None = None
     """Column for the probabilities of all labels; not written by default."""
     task: Task = "auto"
     """What the outputs are; by default what the model's configuration says."""
-    max_length: int | None = None
-    """Tokens of a text that the model sees; its own limit by default."""
-    max_chars: int | None = None
-    """Characters of a text that the model sees; the column itself is never cut."""
-    dtype: str = "auto"
-    """``float32``, ``bfloat16`` or ``float16``; by default bfloat16 where the hardware multiplies in it."""
-    batch_size: int | None = tuning(None)
-    """Most documents in a batch; no bound by default, for batches are made by tokens."""
-    batch_tokens: int | Literal["auto"] = tuning("auto")
-    """Tokens in a batch; by default what the device does fastest."""
-    device: str = tuning("auto")
-    """``cpu``, ``cuda``, ``mps``; by default the best there is."""
-    token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Access token of the hub, for gated models."""
 
-    extra: ClassVar[tuple[str, ...]] = ("torch", "transformers")
-    """Packages it needs."""
     weights: ClassVar[tuple[str, ...]] = ("model", "model_file_name", "base_model", "tokenizer", "aegis_variant")
-    """Settings that name directories or files."""
     version_1: ClassVar[Mapping[str, Any]] = {}
     """Defaults that differ with ``columns="v1"``."""
 
     def __post_init__(self) -> None:
-        require_extra(self.name, *self.extra)
+        super().__post_init__()
         columns = getattr(self, "columns", "legacy")
         if columns not in {"legacy", "v1"}:
             raise UnknownNameError.of(str(columns), ["legacy", "v1"], kind="set of columns", where=self.name)
@@ -128,7 +101,6 @@ class DistributedDataClassifier(Stage):
             raise UsageError(message)
         if self.labels is not None:
             self._check_filter(tuple(self.labels))
-        self.settings()
 
     def _adopt(self, defaults: Mapping[str, Any]) -> None:
         """Take these values for the fields that were left at their defaults."""
@@ -158,32 +130,17 @@ class DistributedDataClassifier(Stage):
         labels = labels_of(read_config(self._found(config_only=True), who=self.name))
         self._check_filter(labels or self.wanted)
 
-    def on_text_field(self, text_field: str) -> Self:
-        """The dataset's text field, where none was named."""
-        return replace(self, text_field=text_field) if self.text_field is None else self
-
-    def identity(self) -> Mapping[str, str]:
-        """A hash of each directory or file of this machine that a setting names: other weights make another run."""
-        found = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name in self.weights and isinstance(value, str | os.PathLike):
-                place = Path(value) if Path(value).is_file() else here(value)
-                if place is not None:
-                    found[each.name] = content_hash(place)
-        return found
-
     # -- what it makes ---------------------------------------------------------------------------------------
 
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the answers, runs on a device."""
         types = self.answer_types()
-        if (self.text_field or _TEXT_FIELD) in types:
-            message = f"{self.name}: its answers would replace the text in {self.text_field or _TEXT_FIELD!r}."
+        if self.column_read in types:
+            message = f"{self.name}: its answers would replace the text in {self.column_read!r}."
             raise UsageError(message)
         self._check_labels()
         makes = tuple(makes_field(schema, name, kind) for name, kind in types.items())
-        return Needs(texts=(self.text_field or _TEXT_FIELD,), makes=makes, device="accelerator", window=WINDOW)
+        return self.needs_of(makes)
 
     def answer_types(self) -> dict[str, pa.DataType]:
         """The columns it makes, and their types."""
@@ -253,17 +210,6 @@ class DistributedDataClassifier(Stage):
             return LoadedModel(self.model, tokenizer, labels)
         return load_classifier(self._found(), who=self.name, tokenizer=tokenizer, token=self.token)
 
-    def settings(self) -> RunSettings:
-        """How the model is run."""
-        return RunSettings(
-            device=self.device,
-            dtype=self.dtype,
-            max_length=self.max_length,
-            max_chars=self.max_chars,
-            batch_tokens=self.batch_tokens,
-            batch_size=self.batch_size,
-        )
-
     def open(self) -> TableFunction:
         """Load the model onto its device and return the function that answers and marks."""
         from tamis.models.launch import launch
@@ -277,10 +223,9 @@ class DistributedDataClassifier(Stage):
         self.check_outputs(runner.width, loaded.labels)
         if self._task() != "regression":
             self._check_filter(loaded.labels)
-        column = self.text_field or _TEXT_FIELD
 
         def run(table: pa.Table) -> pa.Table:
-            outputs = runner(text(table, column, self.name))
+            outputs = runner(text(table, self.column_read, self.name))
             for name, values in self.answers(outputs, loaded).items():
                 table = put(table, name, values)
             return self.marked(table)

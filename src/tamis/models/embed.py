@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import orjson
 import pyarrow as pa
@@ -25,11 +25,10 @@ from tamis.models.checkpoint import (
     load_pretrained,
     load_tensors,
     read_config,
-    require_extra,
 )
 from tamis.models.packages import PACKAGES, sha256_of
-from tamis.models.settings import RunSettings
-from tamis.stage import Needs, Stage, TableFunction
+from tamis.models.stage import ModelStage
+from tamis.stage import Needs, TableFunction
 from tamis.table import put, text
 
 if TYPE_CHECKING:
@@ -54,8 +53,6 @@ PoolChoice = Literal["auto", "mean", "first", "last"]
 _POOLS: Mapping[str, Pool] = {"mean": "mean", "first": "first", "cls": "first", "last": "last", "lasttoken": "last"}
 _WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")
 """What configurations call the length of a hidden state."""
-_TEXT_FIELD = "text"
-_WINDOW = 4096
 
 
 @dataclass(frozen=True)
@@ -263,12 +260,8 @@ def _lowercase(tokenizer: Any) -> None:
 # -- the stage -----------------------------------------------------------------------------------------------
 
 
-def _tuning(default: Any) -> Any:
-    return field(default=default, metadata={"tuning": True})
-
-
 @dataclass(frozen=True, kw_only=True)
-class Embed(Stage):
+class Embed(ModelStage):
     """Adds a vector that says what a text is about: near for texts that mean something similar.
 
     Answer: ``column`` holds a list of float32 of the model's width (384 for all-MiniLM-L6-v2), of length 1 where the
@@ -281,37 +274,17 @@ class Embed(Stage):
 
     model: str | os.PathLike[str] = "all-MiniLM-L6-v2"
     """A short name, a directory, or a hub id."""
-    text_field: str | None = None
-    """Column that is embedded; the dataset's text field by default."""
     column: str = "embedding"
     """Column for the vectors."""
     pool: PoolChoice = "auto"
     """What is pooled of the hidden states: what the model says by default."""
     normalize: bool | None = None
     """Whether vectors get length 1: what the model says by default."""
-    max_length: int | None = None
-    """Tokens of a text that the model sees; its own limit by default."""
-    max_chars: int | None = None
-    """Characters of a text that the model sees; the column itself is never cut."""
-    dtype: str = "auto"
-    """``float32``, ``bfloat16`` or ``float16``; by default bfloat16 where the hardware multiplies in it."""
-    batch_size: int | None = _tuning(None)
-    """Most documents in a batch; no bound by default, for batches are made by tokens."""
-    batch_tokens: int | Literal["auto"] = _tuning("auto")
-    """Tokens in a batch."""
-    device: str = _tuning("auto")
-    """``cpu``, ``cuda``, ``mps``; by default the best there is."""
-    token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Access token of the hub, for gated models."""
 
     def __post_init__(self) -> None:
-        require_extra(self.name, "torch", "transformers")
+        super().__post_init__()
         if self.pool not in get_args(PoolChoice):
             raise UnknownNameError.of(str(self.pool), get_args(PoolChoice), kind="pool", where=self.name)
-
-    def on_text_field(self, text_field: str) -> Self:
-        """The dataset's text field, where none was named."""
-        return replace(self, text_field=text_field) if self.text_field is None else self
 
     def layout(self) -> tuple[Path, Layout]:
         """The model's directory, fetched if need be, and how it embeds."""
@@ -322,18 +295,7 @@ class Embed(Stage):
         """Reads the text, makes the vectors, runs on a device."""
         _, layout = self.layout()
         made = pa.field(self.column, pa.list_(pa.float32(), layout.width))
-        return Needs(texts=(self.text_field or _TEXT_FIELD,), makes=(made,), device="accelerator", window=_WINDOW)
-
-    def settings(self) -> RunSettings:
-        """How the model is run."""
-        return RunSettings(
-            device=self.device,
-            dtype=self.dtype,
-            max_length=self.max_length,
-            max_chars=self.max_chars,
-            batch_tokens=self.batch_tokens,
-            batch_size=self.batch_size,
-        )
+        return self.needs_of((made,))
 
     def open(self) -> TableFunction:
         """Load the model onto its device and return the function that embeds."""
@@ -341,10 +303,9 @@ class Embed(Stage):
 
         _, layout = self.layout()
         runner = launch(load_embedder(layout, who=self.name), self.settings(), who=self.name)
-        column = self.text_field or _TEXT_FIELD
 
         def run(table: pa.Table) -> pa.Table:
-            found = runner(text(table, column, self.name))
+            found = runner(text(table, self.column_read, self.name))
             missing = pa.array(~found.answered)
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(found.values.reshape(-1)), runner.width, mask=missing)
             return put(table, self.column, vectors)

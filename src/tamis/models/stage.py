@@ -1,0 +1,91 @@
+"""What every stage with a model has: where it runs, how its batches are made, which text it sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import pyarrow as pa
+
+from tamis.models.checkpoint import content_hash, here, require_extra
+from tamis.models.settings import RunSettings
+from tamis.stage import Needs, Stage
+
+__all__ = ["ModelStage", "tuning"]
+
+_WINDOW = 4096
+"""Documents that are sorted by length together."""
+
+
+def tuning(default: Any) -> Any:
+    """A setting that changes how a stage runs and not what comes out, so that a run may go on with another value."""
+    return field(default=default, metadata={"tuning": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStage(Stage):
+    """A stage that shows texts to a model on a device."""
+
+    text_field: str | None = None
+    """Column that is read; the dataset's text field by default."""
+    max_length: int | None = None
+    """Tokens of a text that the model sees; its own limit by default."""
+    max_chars: int | None = None
+    """Characters of a text that the model sees; the column itself is never cut."""
+    dtype: str = "auto"
+    """``float32``, ``bfloat16`` or ``float16``; by default bfloat16 where the hardware multiplies in it."""
+    batch_size: int | None = tuning(None)
+    """Most documents in a batch; no bound by default, for batches are made by tokens."""
+    batch_tokens: int | Literal["auto"] = tuning("auto")
+    """Tokens in a batch; by default what the device does fastest."""
+    device: str = tuning("auto")
+    """``cpu``, ``cuda``, ``mps``; by default the best there is."""
+    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    """Access token of the hub, for gated models."""
+
+    extra: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+    """Packages it needs."""
+    weights: ClassVar[tuple[str, ...]] = ("model",)
+    """Settings that name directories or files of weights."""
+
+    def __post_init__(self) -> None:
+        require_extra(self.name, *self.extra)
+        self.settings()
+
+    def settings(self) -> RunSettings:
+        """How the model is run; raises where a number makes no sense."""
+        return RunSettings(
+            device=self.device,
+            dtype=self.dtype,
+            max_length=self.max_length,
+            max_chars=self.max_chars,
+            batch_tokens=self.batch_tokens,
+            batch_size=self.batch_size,
+        )
+
+    @property
+    def column_read(self) -> str:
+        """The column that is read."""
+        return self.text_field or "text"
+
+    def on_text_field(self, text_field: str) -> Self:
+        """The dataset's text field, where none was named."""
+        return replace(self, text_field=text_field) if self.text_field is None else self
+
+    def needs_of(self, makes: tuple[pa.Field, ...]) -> Needs:
+        """What a stage needs that makes these columns."""
+        return Needs(texts=(self.column_read,), makes=makes, device="accelerator", window=_WINDOW)
+
+    def identity(self) -> Mapping[str, str]:
+        """A hash of each directory or file of this machine that a setting names: other weights make another run."""
+        found = {}
+        for name in self.weights:
+            value = getattr(self, name, None)
+            if isinstance(value, str | os.PathLike):
+                place = Path(value) if Path(value).is_file() else here(value)
+                if place is not None:
+                    found[name] = content_hash(place)
+        return found
