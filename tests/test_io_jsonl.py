@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tamis import DocumentDataset
 from tamis.io import jsonl, lines
 from tamis.io.files import InputFile
 from tamis.io.records import Bad, End, Want
@@ -680,3 +681,24 @@ def test_a_line_of_100_mb_is_a_document_like_any_other() -> None:
     found = [a for batch in good for a in batch.table["a"].to_pylist()]
     assert found == [text]
     FILE.write_bytes(b"")
+
+
+def test_float32_is_written_with_its_own_digits_and_comes_back_to_the_bit(tmp_path):
+    values = np.array([0.1, 1 / 3, 2.7312344, 1e-30, -0.0], np.float32)
+    table = pa.table(
+        {
+            "score": pa.array([*values.tolist(), None], pa.float32()),
+            "vector": pa.array([values.tolist()] * 4 + [[], None], pa.list_(pa.float32())),
+            "fixed": pa.array([[0.1, 0.2]] * 5 + [None], pa.list_(pa.float32(), 2)),
+        }
+    )
+    DocumentDataset.from_arrow(table).to_json(tmp_path / "out", progress="off")
+    lines = (tmp_path / "out/part-00000.jsonl").read_text().splitlines()
+    assert '"score":0.33333334,' in lines[1]
+    assert '"fixed":[0.1,0.2]' in lines[0]
+    read = [json.loads(line) for line in lines]
+    assert read[5] == {"score": None, "vector": None, "fixed": None}
+    for name in table.column_names:
+        assert pa.array([r[name] for r in read], table.schema.field(name).type).equals(
+            table.column(name).combine_chunks()
+        )

@@ -360,13 +360,20 @@ class JsonlWriter:
             for document in documents:
                 text = document[name]
                 document[name] = None if text is None else orjson.Fragment(text)
-        return [orjson.dumps(document, default=_json_value) for document in documents]
+        for field in table.schema:
+            if _is_float32(field.type):
+                for document, value in zip(documents, _as_numpy(table.column(field.name)), strict=True):
+                    document[field.name] = value
+        return [_dumps(document) for document in documents]
 
     def _values(self, table: pa.Table, name: str) -> list[bytes]:
-        values = table.column(name).to_pylist()
+        column = table.column(name)
+        if _is_float32(column.type):
+            return [_dumps(v) for v in _as_numpy(column)]
+        values = column.to_pylist()
         if name in self._json:
             return [b"null" if v is None else v.encode() for v in values]
-        return [orjson.dumps(v, default=_json_value) for v in values]
+        return [_dumps(v) for v in values]
 
     def _spliced(self, raw: RawLines, table: pa.Table, made: Sequence[str]) -> list[bytes]:
         """Each line with the values of the ``made`` columns in the place of the old ones, or at its end."""
@@ -423,6 +430,23 @@ def _runs(raw: RawLines) -> Iterator[tuple[int, int]]:
             raw.ends[np.append(breaks, len(raw) - 1)].tolist(),
             strict=True,
         )
+
+
+def _is_float32(kind: pa.DataType) -> bool:
+    """Whether a column is of float32, or of lists of it: vectors and probabilities."""
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_float32(kind.value_type if lists else kind))
+
+
+def _as_numpy(column: pa.ChunkedArray) -> list[Any]:
+    """The values as numpy's float32, which are written with the digits that tell a float32: 0.3, not 0.30000001192."""
+    whole = column.combine_chunks()
+    nested = not pa.types.is_float32(whole.type)
+    return [None if v is None else np.array(v, np.float32) if nested else np.float32(v) for v in whole.to_pylist()]
+
+
+def _dumps(value: Any) -> bytes:
+    return orjson.dumps(value, default=_json_value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _json_value(value: Any) -> Any:
