@@ -52,12 +52,13 @@ def progress_line(progress: Progress) -> str:
     run had done is in the counts alone.
     """
     t, before = progress.tally, progress.before
-    rate = (t.done - before.done) / progress.seconds if progress.seconds > 0 else 0.0
+    seen = _seen(t)
+    rate = (seen - _seen(before)) / progress.seconds if progress.seconds > 0 else 0.0
     tokens = _tokens(t) - _tokens(before)
     parts = [progress.phase] if progress.phase else []
     parts += [
         f"{bytes_text(t.bytes_in)} of {bytes_text(progress.bytes_total)}",
-        f"{t.done:,} docs",
+        f"{seen:,} docs",
         f"{rate:,.0f}/s",
     ]
     if tokens:
@@ -76,6 +77,12 @@ def progress_line(progress: Progress) -> str:
     if memory is not None:
         parts.append(f"{bytes_text(memory)} in memory")
     return " · ".join(parts)
+
+
+def _seen(tally: Tally) -> int:
+    """Documents that are done, or that a model has answered though their window is still at work."""
+    answered = (int(amount) for (_, name), amount in tally.measures.items() if name == "texts")
+    return max(tally.done, *answered, 0)
 
 
 def _tokens(tally: Tally) -> float:

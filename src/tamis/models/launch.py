@@ -63,7 +63,7 @@ def launch(loaded: LoadedModel, settings: RunSettings, *, who: str) -> Runner:
     make = partial(forward_of, network, pad_id=tokenizer.pad_id, device=device, dtype=dtype)
     if device.type == "cpu" or not isinstance(network, Network):
         forward, packed = make(packed=settings.packed)
-        tokens = _ON_A_PROCESSOR if device.type == "cpu" else _UNMEASURED
+        tokens = (_PACKED_ON_A_PROCESSOR if packed else _ON_A_PROCESSOR) if device.type == "cpu" else _UNMEASURED
         budget = Budget(tokens=tokens, packed=packed)
     else:
         key = partial(Key.here, device, dtype, max_length=tokenizer.max_length)
@@ -84,8 +84,10 @@ def launch(loaded: LoadedModel, settings: RunSettings, *, who: str) -> Runner:
 
 
 _ON_A_PROCESSOR = 4096
-"""Tokens in a batch on a processor, unmeasured: products reach their full rate at 1,024 rows, a longer stream is cut
-again where it would leave the caches, and a profile of 5 s is long there (64 tokens of a large model may take 3 s)."""
+"""Tokens in a padded batch on a processor, unmeasured: products reach their full rate at 1,024 rows, and a profile of
+5 s is long there (64 tokens of a large model may take 3 s)."""
+_PACKED_ON_A_PROCESSOR = 8192
+"""Tokens in a packed one: the longest stream that :mod:`tamis.models.packed` makes of it."""
 _UNMEASURED = 16384
 """Tokens in a batch of a model that is a function, on any other device: memory that does not suffice lowers it."""
 

@@ -91,9 +91,9 @@ class Positions:
             self._content_to_position(block, scores, self._to_key)
 
     def _position_to_content(self, block: Block, scores: torch.Tensor, table: torch.Tensor) -> None:
-        n, length = block.queries.shape[2], block.keys.shape[2]
+        n, length = block.queries.shape[2], block.length
         for j in range(0, length, TILE):
-            keys = block.keys[:, :, j : j + TILE]
+            keys = block.keys[:, :, j : min(j + TILE, length)]
             m = keys.shape[2]
             start = self._reach + block.at - (j + m - 1)
             product = self._product(keys, table[:, start : start + n + m - 1])
@@ -103,7 +103,7 @@ class Positions:
             scores[:, :, j : j + m].copy_(straight)
 
     def _content_to_position(self, block: Block, scores: torch.Tensor, table: torch.Tensor) -> None:
-        n, length = block.queries.shape[2], block.keys.shape[2]
+        n, length = block.queries.shape[2], block.length
         for i in range(0, n, TILE):
             queries = block.queries[:, :, i : i + TILE]
             m = queries.shape[2]
