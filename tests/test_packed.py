@@ -116,6 +116,7 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(packed_deberta, "TILE", 16)
     monkeypatch.setattr(packed_bert, "_SCORES", 256)
     monkeypatch.setattr(packed, "_STREAM", 100)
+    monkeypatch.setattr(packed, "_STATES", 0)
 
 
 # -- the same as the model one text at a time ------------------------------------------------------------------

@@ -11,7 +11,7 @@ from tamis.meter import collecting
 
 program, model, texts = sys.argv[1:4]
 table = pa.table({"text": json.load(open(texts, encoding="utf-8"))})  # noqa: SIM115, PTH123
-dtype = "float32" if program.endswith("fp32") else "auto"
+dtype = {"tamis-fp32": "float32", "tamis-int8": "int8"}.get(program, "auto")
 stage = DistributedDataClassifier(model=model, max_length=512, dtype=dtype).open()
 stage(table.slice(0, 8))
 begin = time.perf_counter()

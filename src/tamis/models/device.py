@@ -8,11 +8,22 @@ import torch
 
 from tamis.errors import ModelError, hint
 
-__all__ = ["OUT_OF_MEMORY", "DeviceName", "DtypeName", "empty_cache", "free_memory", "pick_device", "pick_dtype"]
+__all__ = [
+    "INT8_IS_FOR",
+    "OUT_OF_MEMORY",
+    "DeviceName",
+    "DtypeName",
+    "empty_cache",
+    "free_memory",
+    "pick_device",
+    "pick_dtype",
+]
 
 DeviceName = str
 """``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …"""
-DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
+INT8_IS_FOR = "int8 is for BERT and DeBERTa encoders, run packed, on a processor with VNNI; use auto."
 
 OUT_OF_MEMORY: tuple[type[BaseException], ...] = (torch.OutOfMemoryError, MemoryError)
 """What a device raises that has no memory left; told by type, never by the text of a message."""
@@ -37,13 +48,16 @@ def pick_device(name: str, *, who: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str, device: torch.device, *, who: str) -> torch.dtype:
+def pick_dtype(name: str, device: torch.device, *, who: str, int8: bool = False) -> torch.dtype:
     """The number format of that name; ``auto`` takes bfloat16 where the hardware multiplies in it, else float32.
 
     On a processor that is where it has AVX512-BF16 or AMX: elsewhere bfloat16 is emulated, and slower than float32.
 
+    ``int8`` says that the model may have products in bytes, which ``auto`` never picks.
+
     Raises:
-        ModelError: No such format, or float16 on a processor, which has no fast path for it (5 to 10 times slower).
+        ModelError: No such format, int8 where it is not to be had, or float16 on a processor, which has no fast path
+            for it (5 to 10 times slower).
     """
     names = get_args(DtypeName)
     if name not in names:
@@ -52,6 +66,11 @@ def pick_dtype(name: str, device: torch.device, *, who: str) -> torch.dtype:
     if name == "float16" and device.type == "cpu":
         message = f"{who}: float16 has no fast path on a processor; use bfloat16, or auto."
         raise ModelError(message)
+    if name == "int8":
+        if not int8 or device.type != "cpu":
+            message = f"{who}: {INT8_IS_FOR}"
+            raise ModelError(message)
+        return torch.int8
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if device.type == "cuda":

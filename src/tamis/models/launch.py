@@ -56,7 +56,7 @@ def launch(loaded: LoadedModel, settings: RunSettings, *, who: str) -> Runner:
         message = f"{who}: this model has been put on a device before; load it again."
         raise ModelError(message)
     device = pick_device(settings.device, who=who)
-    dtype = pick_dtype(settings.dtype, device, who=who)
+    dtype = pick_dtype(settings.dtype, device, who=who, int8=isinstance(network, Network))
     tokenizer = TextTokenizer(
         loaded.tokenizer, max_length_of(loaded.tokenizer, loaded.config, settings.max_length, who=who)
     )
@@ -79,7 +79,7 @@ def launch(loaded: LoadedModel, settings: RunSettings, *, who: str) -> Runner:
         who=who,
         max_chars=settings.max_chars,
         flops=FlopCount.of_model(network),
-        peak=partial(peak_flops, device, dtype),
+        peak=partial(peak_flops, device, torch.bfloat16 if dtype is torch.int8 else dtype),
     )
 
 

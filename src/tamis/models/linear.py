@@ -9,7 +9,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F  # noqa: N812  the name that torch's own documentation gives it
 
-__all__ = ["Activation", "Linear", "Norm"]
+__all__ = ["Activation", "Linear", "Norm", "fused"]
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -21,6 +21,11 @@ _FUSED = {
     "gelu_pytorch_tanh": ("gelu", "tanh"),
 }
 """Activations, by the name that a Hugging Face config has for them, that oneDNN computes inside the product."""
+
+
+def fused(activation: str) -> tuple[str, str]:
+    """The name and algorithm that oneDNN has for an activation of :data:`_FUSED`."""
+    return _FUSED[activation]
 
 
 class Linear:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from tamis.errors import ModelError
+from tamis.models.device import INT8_IS_FOR
 from tamis.models.tokens import Tokens
 
 __all__ = ["Forward", "Function", "Network", "Pool", "forward_of", "pooled"]
@@ -57,6 +59,9 @@ def forward_of(
     knows. The head is never in less than float32: with the body in bfloat16 and the head in float32, 99.9 % of labels
     are those of float32. On a processor it is in float64, for its few products are summed in an order that depends on
     how many texts are in the batch: rounded to float32 they are the same with any neighbours.
+
+    Raises:
+        ModelError: ``dtype`` is int8, and the padding-free form is not to be had, or not in int8.
     """
     if not isinstance(model, Network):
         return _padded(_function(model, device, dtype), pad_id, device), False
@@ -72,6 +77,8 @@ def forward_of(
         run = pack(model.body, model.pool, dtype, device)
         if run is not None:
             return (lambda tokens: head(run(tokens))), True
+    if dtype is torch.int8:
+        raise ModelError(INT8_IS_FOR)
     body = model.body.to(device, dtype).eval()
 
     def outputs(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from tamis.models.int8 import Int8Linear, Ranges, feed_forward
 from tamis.models.linear import Activation, Linear, Norm
 from tamis.models.network import Pool
 
@@ -29,13 +30,14 @@ TILE = 128
 """Longest text whose attention is computed together with other texts of its length, and rows of a tile of scores."""
 
 _SCORES = 2**21
-"""Scores held at once, 4 MB in bfloat16: at 12 heads one text of 418 tokens, or an 32nd of one of 4,096 (at least TILE
+"""Scores held at once, 4 MB in bfloat16: at 12 heads one text of 418 tokens, or a 32nd of one of 4,096 (at least TILE
 queries). From a quarter of it to twice as much the time is the same."""
 
 
 _VECTOR = 32
 """Scores of a row are filled up to a multiple of this on a CPU, from that length on: the last, partial vector of a
-row costs torch's softmax as much as the whole of the rest (12 x 286 x 286 in bfloat16: 654 us, and 288 wide @@)."""
+row costs torch's softmax as much as the whole of the rest (12 x 286 x 286 in bfloat16: 654 us; with the
+product before it 1,570 us on one thread, and 1,077 if 288 wide)."""
 
 
 class Workspace:
@@ -182,17 +184,21 @@ def _filled(length: int, device: torch.device) -> int:
     return length if device.type != "cpu" or length < _VECTOR else -(-length // _VECTOR) * _VECTOR
 
 
+Product = Callable[..., torch.Tensor]
+"""A product with weights: rows, and a residual to add or none; a Linear, or one in int8."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """One transformer layer. ``query`` is a product of its own only where fewer rows have queries than keys."""
 
-    inputs: Linear
+    inputs: Product
     """To queries, keys and values side by side; to keys and values alone where ``query`` is given."""
-    query: Linear | None
-    projection: Linear
+    query: Product | None
+    projection: Product
     norm: Norm
-    up: Linear
-    down: Linear
+    up: Product
+    down: Product
     last_norm: Norm
 
 
@@ -218,10 +224,20 @@ class Target:
     dtype: torch.dtype
     device: torch.device
     pool: Pool
+    ranges: Ranges | None = None
+    """What the inputs of linear layers reach, for products in int8."""
 
-    def linear(self, weight: torch.Tensor, bias: torch.Tensor, activation: str | Activation = "none") -> Linear:
-        """A product with these weights."""
-        return Linear(weight, bias, self.dtype, self.device, activation)
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor, like: torch.nn.Module | None = None) -> Product:
+        """A product with these weights; in int8 if so asked for and ``like``, a module with its inputs, is known."""
+        if self.ranges is not None and like is not None:
+            return Int8Linear(weight, bias).from_columns(self.ranges[like])
+        return Linear(weight, bias, self.dtype, self.device)
+
+    def feed_forward(self, up: Any, down: Any, activation: str | Activation) -> tuple[Product, Product]:
+        """The two products of a feed-forward."""
+        if self.ranges is not None and isinstance(activation, str):
+            return feed_forward(up, down, activation, self.ranges)
+        return Linear(up.weight, up.bias, self.dtype, self.device, activation), self.linear(down.weight, down.bias)
 
     def norm(self, module: Any) -> Norm:
         """The layer norm of the module."""
@@ -243,18 +259,18 @@ def layers_of(body: Any, names: tuple[str, str, str], scale: float, target: Targ
         weights = [*([] if alone else [query]), k.weight.detach().float(), v.weight.detach().float()]
         biases = [*([] if alone else [query_bias]), k.bias.detach().float(), v.bias.detach().float()]
         act = body.config.hidden_act
+        act = act if Linear.fuses(act) else module.intermediate.intermediate_act_fn
+        up, down = target.feed_forward(module.intermediate.dense, module.output.dense, act)
+        dense = module.attention.output.dense
         made.append(
             Layer(
-                inputs=target.linear(torch.cat(weights), torch.cat(biases)),
+                # Only the values see nothing but tokens: DeBERTa's other projections take positions too.
+                inputs=target.linear(torch.cat(weights), torch.cat(biases), v),
                 query=target.linear(query, query_bias) if alone else None,
-                projection=target.linear(module.attention.output.dense.weight, module.attention.output.dense.bias),
+                projection=target.linear(dense.weight, dense.bias, dense),
                 norm=target.norm(module.attention.output.LayerNorm),
-                up=target.linear(
-                    module.intermediate.dense.weight,
-                    module.intermediate.dense.bias,
-                    act if Linear.fuses(act) else module.intermediate.intermediate_act_fn,
-                ),
-                down=target.linear(module.output.dense.weight, module.output.dense.bias),
+                up=up,
+                down=down,
                 last_norm=target.norm(module.output.LayerNorm),
             )
         )
