@@ -97,7 +97,7 @@ def add_classify(commands: Any) -> argparse.ArgumentParser:
     model.add_argument("--batch-size", type=int, metavar="N", help="most documents in a batch (default: no bound)")
     model.add_argument("--batch-tokens", type=int, metavar="N", help="tokens in a batch (default: what runs fastest)")
     model.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps (default: auto)")
-    model.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default: auto)")
+    model.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16 or int8 (default: auto)")
     output = parser.add_argument_group("input and output")
     output.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl", help="of OUT (default: jsonl)")
     output.add_argument("--compression", metavar="gz|zst", help="of JSON Lines output")

@@ -36,7 +36,8 @@ class ModelStage(Stage):
     max_chars: int | None = None
     """Characters of a text that the model sees; the column itself is never cut."""
     dtype: str = "auto"
-    """``float32``, ``bfloat16`` or ``float16``; by default bfloat16 where the hardware multiplies in it."""
+    """``float32``, ``bfloat16``, ``float16``, or ``int8`` (encoders on a processor); by default bfloat16 where the
+    hardware multiplies in it."""
     batch_size: int | None = tuning(None)
     """Most documents in a batch; no bound by default, for batches are made by tokens."""
     batch_tokens: int | Literal["auto"] = tuning("auto")
