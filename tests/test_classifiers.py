@@ -646,6 +646,21 @@ def test_only_data_files_are_fetched_from_the_hub(monkeypatch, encoder):
     assert not any(p.endswith((".py", ".bin", "*")) for _, patterns, _ in asked for p in patterns)
 
 
+def test_the_hub_is_not_asked_again_for_every_window(monkeypatch, encoder):
+    asked = []
+
+    def download(name, **_):
+        asked.append(name)
+        return str(encoder[0])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    run = DomainClassifier(model="owner/name", prob_column="p", filter_by="Law", **EXACT).open()
+    before = len(asked)
+    for _ in range(3):
+        run(TABLE)
+    assert len(asked) == before > 0
+
+
 # -- the whole way -------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Origin",
     "RawLines",
     "conform",
+    "has_text",
     "is_text",
     "mark",
     "marks",
@@ -167,6 +168,11 @@ class Batch:
     def where(self, mask: npt.NDArray[np.bool_]) -> Batch:
         """The batch with the rows whose mask is true; itself when that is all of them."""
         return self if bool(mask.all()) else self.take(np.flatnonzero(mask))
+
+
+def has_text(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which texts have a character that is no white space; a null has none."""
+    return true_mask(pc.greater(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0))
 
 
 def true_mask(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tamis.classifiers.train import TrainedHead, Training, check_labels, pick_task, train_head
 from tamis.dataset import DocumentDataset
@@ -24,7 +23,7 @@ from tamis.io.schema import is_json
 from tamis.meter import collecting
 from tamis.models.checkpoint import require_extra
 from tamis.models.embed import Embed
-from tamis.table import text
+from tamis.table import has_text, text
 
 if TYPE_CHECKING:
     from tamis.classifiers.head import EmbedderUsed
@@ -169,8 +168,7 @@ def _examples(dataset: DocumentDataset, labels: str) -> _Examples:
         texts = text(table, dataset.text_field, _WHO)
         labelled = [_plain(v, table.schema.field(labels)) for v in table.column(labels).to_pylist()]
         present = np.array([v is not None for v in labelled], dtype=np.bool_)
-        written = pc.greater(pc.binary_length(pc.utf8_trim_whitespace(pc.fill_null(texts, ""))), 0)
-        usable = present & np.asarray(written.to_numpy(zero_copy_only=False), dtype=np.bool_)
+        usable = present & has_text(texts)
         without_label += int((~present).sum())
         without_text += int((present & ~usable).sum())
         found = np.flatnonzero(usable)

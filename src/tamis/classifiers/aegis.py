@@ -23,7 +23,7 @@ from tamis.errors import ModelError, UnknownNameError, UsageError
 from tamis.models.checkpoint import TOKENIZER, find
 from tamis.models.generate import Answer, Decoding, Generator, PromptTokenizer, Template
 from tamis.stage import TableFunction
-from tamis.table import put, text
+from tamis.table import has_text, put, text
 
 if TYPE_CHECKING:
     import torch
@@ -209,8 +209,7 @@ class AegisClassifier(DistributedDataClassifier):
             texts = text(table, self.column_read, self.name)
             if self.max_chars is not None:
                 texts = pc.utf8_slice_codeunits(texts, 0, self.max_chars)
-            shown = pc.greater(pc.binary_length(pc.utf8_trim_whitespace(pc.fill_null(texts, ""))), 0)
-            rows = np.flatnonzero(np.asarray(shown.to_numpy(zero_copy_only=False), dtype=np.bool_))
+            rows = np.flatnonzero(has_text(texts))
             answers: list[Answer | None] = [None] * len(texts)
             for row, answer in zip(rows, generate(texts.take(pa.array(rows)).to_pylist()), strict=True):
                 answers[row] = answer

@@ -220,15 +220,17 @@ class DistributedDataClassifier(ModelStage):
         runner = launch(loaded, self.settings(), who=self.name)
         # The runner has the weights in its own form; the ones that were read are not needed any more.
         loaded = replace(loaded, network=None)
-        self.check_outputs(runner.width, loaded.labels)
-        if self._task() != "regression":
+        # The task is asked for once: of a model of the hub that is a look at the hub, not to be had for every window.
+        told = replace(self, task=self._task())
+        told.check_outputs(runner.width, loaded.labels)
+        if told.task != "regression":
             self._check_filter(loaded.labels)
 
         def run(table: pa.Table) -> pa.Table:
-            outputs = runner(text(table, self.column_read, self.name))
-            for name, values in self.answers(outputs, loaded).items():
+            outputs = runner(text(table, told.column_read, told.name))
+            for name, values in told.answers(outputs, loaded).items():
                 table = put(table, name, values)
-            return self.marked(table)
+            return told.marked(table)
 
         return run
 

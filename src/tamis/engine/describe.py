@@ -56,7 +56,8 @@ def _describe_object(value: object) -> dict[str, Any]:
         settings = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if _is_told(f)}
     else:
         settings = dict(vars(value)) if hasattr(value, "__dict__") else {"repr": repr(value)}
-    beyond = {"identity": dict(value.identity())} if isinstance(value, Stage) and value.identity() else {}
+    identity = value.identity() if isinstance(value, Stage) else {}
+    beyond = {"identity": dict(identity)} if identity else {}
     return {"use": name, **{k: describe(v) for k, v in settings.items()}, **_code(kind), **beyond}
 
 

@@ -14,7 +14,7 @@ import torch
 from tamis.errors import ModelError, StageError
 from tamis.meter import count
 from tamis.models.batching import Budget, OneRowTooLarge, Usage, run_batches
-from tamis.models.device import OUT_OF_MEMORY
+from tamis.models.device import OUT_OF_MEMORY, empty_cache
 from tamis.models.generate import Answer, Decoding, Ids, PromptTokenizer
 from tamis.models.prefix_attention import NAME, KeysValues, Plan, register
 
@@ -138,7 +138,7 @@ class PrefixDecoder:
         answers: dict[int, Answer] = {}
         try:
             for rows, made in run_batches(
-                lengths, run, self._budget, out_of_memory=OUT_OF_MEMORY, release=self._release, usage=usage
+                lengths, run, self._budget, out_of_memory=OUT_OF_MEMORY, release=empty_cache, usage=usage
             ):
                 answers |= zip(rows.tolist(), made, strict=True)
         except OneRowTooLarge as error:
@@ -148,10 +148,6 @@ class PrefixDecoder:
             )
             raise StageError(message) from error
         return [answers[row] for row in range(len(own))]
-
-    def _release(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
     # -- one batch -------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from tamis.models.flops import FlopCount
 from tamis.models.network import Forward
 from tamis.models.tokenizer import TextTokenizer
 from tamis.models.tokens import Tokens
+from tamis.table import has_text
 
 __all__ = ["Outputs", "Runner"]
 
@@ -109,8 +110,7 @@ class Runner:
         # Only the first characters of a text reach the model, whatever its column holds.
         if self._max_chars is not None:
             texts = pc.utf8_slice_codeunits(texts, 0, self._max_chars)
-        blank = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(pc.fill_null(texts, ""))), 0)
-        answered = ~np.asarray(blank.to_numpy(zero_copy_only=False), dtype=np.bool_)
+        answered = has_text(texts)
         values = np.full((len(texts), self.width), np.nan, dtype=np.float32)
         with torch.inference_mode():
             for rows, tokens in self._tokenized(texts, np.flatnonzero(answered)):
