@@ -20,9 +20,9 @@ from tamis import DocumentDataset, ScoreFilter
 from tamis.cli import main
 from tamis.engine.describe import describe
 from tamis.engine.devices import device_of, visible_accelerators
-from tamis.engine.embedded import default_workers, workers_for
-from tamis.engine.run import Progress
+from tamis.engine.embedded import EmbeddedEngine, default_workers
 from tamis.engine.tally import Tally
+from tamis.engine.watch import Progress
 from tamis.errors import StageError, TooManyBadRecordsError, UsageError
 from tamis.filters import WordCountFilter
 from tamis.meter import Measures, collecting, count
@@ -32,6 +32,7 @@ from tamis.stage import Needs, Stage
 from tamis.table import mark, put
 
 CALLS: list[int] = []
+THREADS: set[int] = set()
 """Documents of each call of a model in this process."""
 
 
@@ -54,6 +55,7 @@ class Model(Stage):
 
     def _run(self, table):
         CALLS.append(table.num_rows)
+        THREADS.add(threading.get_ident())
         texts = table.column("text").to_pylist()
         lengths = [len(t or "") for t in texts]
         for n in lengths:
@@ -127,6 +129,65 @@ def test_windows_change_no_byte(several, tmp_path, monkeypatch, keep_rejects, sp
     for window in windows:
         for held in (1, 2000, 1 << 26):
             assert run(f"{window} {held}", window, held) == plain
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """As if this process had an accelerator: the stream is cut around the model, and runs on three threads."""
+    monkeypatch.setattr("tamis.engine.worker.visible_accelerators", lambda: 1)
+
+
+@pytest.mark.parametrize("split_size", [1 << 20, 700])
+def test_a_stream_that_runs_ahead_of_a_device_changes_no_byte(several, tmp_path, monkeypatch, split_size):
+    monkeypatch.setattr("tamis.io.lines._CHUNK", 300)
+    monkeypatch.setattr("tamis.engine.process._REPORT_EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._SHARE", 0)
+    few = ScoreFilter(WordCountFilter(2), score_field="words")
+    steps = [few, Model(window=30), ScoreFilter(WordCountFilter(3)), Model(window=7), ScoreFilter(WordCountFilter(3))]
+    dataset = DocumentDataset.read_json(str(several)).append(*steps)
+    watchers: set[int] = set()
+
+    def run(name):
+        THREADS.clear()
+        result = dataset.to_json(
+            tmp_path / name,
+            max_bad=1,
+            split_size=split_size,
+            keep_rejects=True,
+            workers=1,
+            progress=lambda _: watchers.add(threading.get_ident()),
+        )
+        return tree(tmp_path / name), result.tally.to_json()
+
+    plain = run("plain")
+    assert {threading.get_ident()} == THREADS
+    monkeypatch.setattr("tamis.engine.worker.visible_accelerators", lambda: 1)
+    assert run("ahead") == plain
+    assert threading.get_ident() not in THREADS
+    assert watchers == {threading.get_ident()}
+
+
+def test_what_runs_ahead_stops_when_nobody_takes_it(write_jsonl, tmp_path, small_reads, device):
+    before = threading.active_count()
+    dataset = DocumentDataset.read_json(write_jsonl("in/d.jsonl", documents(5000))).append(Model(window=10))
+    assert dataset.head(3).num_rows == 3
+    assert threading.active_count() == before
+    assert sum(CALLS) < 4000
+
+
+def test_what_is_raised_ahead_ends_the_run_as_ever(write_jsonl, tmp_path, small_reads, device):
+    path = write_jsonl("in/d.jsonl", [{"text": "poison"}] * 1200)
+    dataset = DocumentDataset.read_json(path).append(Model(window=10**6))
+    with pytest.raises(StageError, match="Model failed on all 1200 documents of a batch"):
+        dataset.to_json(tmp_path / "out", progress="off")
+    fine = DocumentDataset.read_json(write_jsonl("in/e.jsonl", documents(500))).append(Model(window=100))
+
+    def watcher(progress):
+        raise ZeroDivisionError("the watcher's own")
+
+    with pytest.raises(ZeroDivisionError, match="the watcher's own"):
+        fine.to_json(tmp_path / "other", progress=watcher)
 
 
 def documents(n: int, poison: tuple[int, ...] = ()) -> list[dict[str, object]]:
@@ -309,6 +370,8 @@ def test_an_error_that_names_its_stage_is_left_as_it_is(write_jsonl, tmp_path):
 
 def test_progress_is_told_while_a_stage_is_at_work(write_jsonl, tmp_path, monkeypatch):
     monkeypatch.setattr("tamis.engine.process._REPORT_EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._SHARE", 0)
     path = write_jsonl("in/d.jsonl", documents(100))
     seen: list[Progress] = []
     dataset = DocumentDataset.read_json(path).append(Model(window=10**6))
@@ -322,6 +385,8 @@ def test_progress_is_told_while_a_stage_is_at_work(write_jsonl, tmp_path, monkey
 
 def test_bytes_move_inside_a_split(write_jsonl, tmp_path, monkeypatch, small_reads):
     monkeypatch.setattr("tamis.engine.process._REPORT_EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._SHARE", 0)
     path = write_jsonl("in/d.jsonl", documents(1000))
     size = Path(path).stat().st_size
     seen: list[int] = []
@@ -334,6 +399,8 @@ def test_bytes_move_inside_a_split(write_jsonl, tmp_path, monkeypatch, small_rea
 
 def test_who_watches_and_raises_is_not_taken_for_the_stage(write_jsonl, tmp_path, monkeypatch):
     monkeypatch.setattr("tamis.engine.process._REPORT_EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._EVERY", 0)
+    monkeypatch.setattr("tamis.engine.watch._SHARE", 0)
 
     def watch(progress):
         if progress.tally.measures:
@@ -446,11 +513,11 @@ def test_devices_of_the_machine(monkeypatch, tmp_path, listed, nodes, n):
 
 def test_a_model_is_not_loaded_once_per_core(monkeypatch):
     model, plain = Needs(device="accelerator"), Needs()
-    assert workers_for([plain]) == default_workers()
+    assert EmbeddedEngine().workers([plain]) == default_workers()
     for said, n in {"": 1, "0": 1, "0,1,2": 3}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-        assert workers_for([plain, model]) == n
-    assert workers_for([plain]) == workers_for([]) == default_workers()
+        assert EmbeddedEngine().workers([plain, model]) == n
+    assert EmbeddedEngine().workers([plain]) == EmbeddedEngine().workers([]) == default_workers()
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,22 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.cli_classify import add_classify
+from tamis.cli_inspect import add_inspect
 from tamis.cli_models import add_train_classifier
+from tamis.cli_options import add_engine
+from tamis.cli_runs import add_status, add_verify
+from tamis.cli_text import console_of_errors, console_of_output, escape, excerpt, number_text, printable
 from tamis.errors import TamisError
 
 if TYPE_CHECKING:
     from rich.console import Console  # noqa: TID251  the terminal library lives here
 
     from tamis.dataset import DocumentDataset
-    from tamis.engine.run import Options, RunResult
+    from tamis.engine.options import Options
+    from tamis.engine.run import RunResult
     from tamis.engine.tally import Tally
     from tamis.recipe import Recipe
     from tamis.report import Dropped
@@ -44,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except TamisError as error:
-        _errors().print(f"tamis: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        console_of_errors().print(f"tamis: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        _errors().print("\nStopped.", highlight=False)
+        console_of_errors().print("\nStopped.", highlight=False)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is wrong, and nobody is there to be told.
@@ -78,19 +82,16 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--fresh", action="store_true", help="replace what an earlier run wrote to the output directory")
     run.add_argument("--dry-run", action="store_true", help="show the plan and the counts on a sample; write nothing")
     run.add_argument("--limit", type=int, metavar="N", help="read the first N records only")
-    run.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
+    add_engine(run)
     run.add_argument("--strict", action="store_true", help="fail at the first bad record")
     run.set_defaults(command=_run)
 
     add_classify(commands).set_defaults(command=_classify)
-    add_train_classifier(commands, _console)
+    add_train_classifier(commands, console_of_output)
 
-    inspect = commands.add_parser("inspect", help="show what a file or folder of documents holds")
-    inspect.add_argument("path", nargs="+", help="files, folders, globs or URLs")
-    inspect.add_argument("--text-field", default="text", help="the field that holds the text (default: text)")
-    inspect.add_argument("--limit", type=int, metavar="N", help="look at the first N records only")
-    inspect.add_argument("--show", type=int, default=3, metavar="N", help="documents to show (default: 3)")
-    inspect.set_defaults(command=_inspect)
+    add_inspect(commands)
+    add_status(commands, console_of_output)
+    add_verify(commands, console_of_output)
 
     demo = commands.add_parser("demo", help="collect real text from this Python installation and curate it")
     demo.add_argument("--out", default="tamis-demo", metavar="DIR", help="where to work (default: tamis-demo)")
@@ -104,20 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser
-
-
-def _console() -> Console:
-    from rich.console import Console  # noqa: TID251  the terminal library lives here
-
-    # Piped output is plain and not cut at 80 columns, so that grep and awk see whole lines.
-    piped = not sys.stdout.isatty()
-    return Console(highlight=False, width=200 if piped else None, soft_wrap=piped)
-
-
-def _errors() -> Console:
-    from rich.console import Console  # noqa: TID251  the terminal library lives here
-
-    return Console(stderr=True, highlight=False)
 
 
 def _version(_: argparse.Namespace) -> int:
@@ -138,7 +125,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(recipe, dataset, options.limit)
     result = _write(recipe, dataset, options)
-    console = _console()
+    console = console_of_output()
     _print_result(console, result)
     return 0
 
@@ -146,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
 def _classify(options: argparse.Namespace) -> int:
     from tamis.cli_classify import answers_in, prepare, print_answers
 
-    console = _console()
+    console = console_of_output()
     work = prepare(options)
     console.print(work.model, markup=False)
     result = _write(work.recipe, work.dataset, options)
@@ -167,8 +154,9 @@ def _write(recipe: Recipe, dataset: DocumentDataset, options: argparse.Namespace
         raise RecipeError(message)
     kind = output.pop("format", "jsonl")
     run: dict[str, Any] = dict(recipe.run)
-    if options.workers is not None:
-        run["workers"] = options.workers
+    for name in ("workers", "engine", "address"):
+        if getattr(options, name, None) is not None:
+            run[name] = getattr(options, name)
     if getattr(options, "strict", False):
         run["strict"] = True
     run["mode"] = _mode(options)
@@ -179,7 +167,7 @@ def _write(recipe: Recipe, dataset: DocumentDataset, options: argparse.Namespace
         if kind == "jsonl":
             return dataset.to_json(path, **output, **run)
     except KeyboardInterrupt:
-        _errors().print(
+        console_of_errors().print(
             f"\nStopped. What is finished is kept in {path}; run the same command again to go on.", highlight=False
         )
         raise SystemExit(_INTERRUPTED) from None
@@ -201,7 +189,7 @@ def _dry_run(recipe: Recipe, dataset: DocumentDataset, limit: int | None) -> int
     from tamis.engine.worker import Rejected
     from tamis.io.source import LimitedSource
 
-    console = _console()
+    console = console_of_output()
     console.print(f"Plan of {recipe.name}", style="bold")
     console.print(repr(dataset), markup=False)
     checked = dataset.check()
@@ -222,7 +210,7 @@ def _dry_run(recipe: Recipe, dataset: DocumentDataset, limit: int | None) -> int
 
 
 def _lenient() -> Options:
-    from tamis.engine.run import Options
+    from tamis.engine.options import Options
 
     return Options(max_bad=1.0)
 
@@ -256,7 +244,7 @@ def _print_counts(console: Console, result: RunResult) -> None:
         console.print(f"{result.path} already holds the complete result of this recipe; nothing to do.", markup=False)
     _print_funnel(console, tally, result.stages)
     for work in model_work(tally, result.measured, result.stages):
-        console.print(_printable(str(work)), markup=False)
+        console.print(printable(str(work)), markup=False)
 
 
 def _print_written(console: Console, result: RunResult) -> None:
@@ -272,6 +260,15 @@ def _print_written(console: Console, result: RunResult) -> None:
         f"{read}{bytes_text(tally.bytes_out)} written to {result.path}{speed}",
         markup=False,
     )
+    if result.deaths:
+        last = result.deaths[-1]
+        where = f" on {last.where}" if last.where else ""
+        console.print(
+            f"Workers that died: {len(result.deaths):,}, the last on split {last.split}: {last.cause}{where}. "
+            "What they were doing was done again.",
+            style="yellow",
+            markup=False,
+        )
     if tally.total_quarantined:
         console.print(
             f"Records that could not be used: {result.path}/_quarantine/records.jsonl", style="yellow", markup=False
@@ -291,8 +288,8 @@ def _print_funnel(console: Console, tally: Tally, stages: Sequence[str]) -> None
     styles = {"read": "bold", "kept": "bold green", "quarantined": "yellow"}
     for row in funnel(tally, stages):
         table.add_row(
-            _escape(row.stage),
-            _escape(row.reason),
+            escape(row.stage),
+            escape(row.reason),
             f"{row.documents:,}",
             f"{row.share:.1%}",
             style=styles.get(row.stage),
@@ -300,120 +297,16 @@ def _print_funnel(console: Console, tally: Tally, stages: Sequence[str]) -> None
     console.print(table)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape  # noqa: TID251  the terminal library lives here
-
-    return escape(_printable(text))
-
-
-def _printable(text: str) -> str:
-    """Text without characters that would move the cursor or colour the terminal."""
-    return "".join(c if c.isprintable() or c == " " else " " for c in text)
-
-
-def _excerpt(text: str, width: int) -> str:
-    flat = " ".join(_printable(text).split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
 def _print_examples(console: Console, examples: dict[tuple[str, str], list[Dropped]]) -> None:
     width = min(console.width, 100) - 6
     for (stage, reason), dropped in sorted(examples.items()):
         if not dropped:
             continue
-        console.print(f"\n[bold]{_escape(stage)}[/bold]: {_escape(reason)}")
+        console.print(f"\n[bold]{escape(stage)}[/bold]: {escape(reason)}")
         for example in dropped:
-            score = "" if example.score is None else f"score {_number(example.score)}  "
-            console.print(f"  {score}{_excerpt(example.name, 60)}", style="dim", markup=False)
-            console.print(f"    “{_excerpt(example.text, width)}”" if example.text else "    (no text)", markup=False)
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-# -- inspect -------------------------------------------------------------------------------------------------
-
-
-def _inspect(options: argparse.Namespace) -> int:
-    from tamis.dataset import DocumentDataset
-    from tamis.engine.run import fold_plan
-    from tamis.io.files import list_files
-    from tamis.io.source import LimitedSource
-    from tamis.progress import bytes_text
-    from tamis.report import Lengths, read_manifest
-
-    console = _console()
-    files = list_files(options.path)
-    read = DocumentDataset.read_parquet if files[0].format == "parquet" else DocumentDataset.read_json
-    dataset = read([f.path for f in files], text_field=options.text_field)
-    if options.limit is not None:
-        dataset = DocumentDataset(LimitedSource(dataset.plan.source, options.limit))
-    schema = dataset.schema
-    text_field = options.text_field if options.text_field in schema.names else None
-    overview, tally = fold_plan(dataset.plan, Lengths(tuple(schema.names), text_field), _lenient())
-
-    total = sum(f.size for f in files)
-    console.print(f"[bold]{len(files):,} file{'s' * (len(files) != 1)}[/bold], {bytes_text(total)}, {files[0].format}")
-    first = f"the first {options.limit:,}: " if options.limit is not None else ""
-    console.print(f"{first}[bold]{overview.documents:,} documents[/bold], {overview.characters:,} characters")
-    if tally.total_quarantined:
-        causes = ", ".join(f"{n:,} {cause}" for cause, n in tally.quarantined.most_common())
-        console.print(f"{tally.total_quarantined:,} bad records: {causes}", style="yellow", markup=False)
-    for path in options.path:
-        if Path(path).is_dir() and (manifest := read_manifest(path)) is not None:
-            totals = manifest["totals"]
-            console.print(f"{path} is a Tamis run: {totals['kept']:,} of {totals['records']:,} kept.", markup=False)
-    _print_schema(console, schema, overview.nulls)
-    if text_field is None:
-        console.print(f"\nThere is no field {options.text_field!r}; name the one with --text-field.", style="yellow")
-    elif overview.documents:
-        _print_lengths(console, overview)
-    _print_documents(console, dataset, text_field, options.show)
-    return 0
-
-
-def _print_schema(console: Console, schema: Any, nulls: dict[str, int]) -> None:
-    from rich.table import Table  # noqa: TID251  the terminal library lives here
-
-    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
-    table.add_column("field", no_wrap=True)
-    table.add_column("type", overflow="fold")
-    table.add_column("without", justify="right", no_wrap=True)
-    for f in schema:
-        kind = "any JSON" if f.metadata and b"tamis" in f.metadata else str(f.type)
-        table.add_row(_escape(f.name), _escape(kind), f"{nulls[f.name]:,}" if nulls.get(f.name) else "")
-    console.print()
-    console.print(table)
-
-
-def _print_lengths(console: Console, overview: Any) -> None:
-    bins = list(overview.bins())
-    most = max(n for *_, n in bins)
-    room = max(10, min(console.width, 80) - 34)
-    console.print("\n[dim]characters         documents[/dim]")
-    for low, high, n in bins:
-        label = "0" if high == 0 else f"{low:,}-{high:,}"
-        console.print(f"{label:>17} {n:>10,} {'█' * max(n * room // most, 1 if n else 0)}", markup=False)
-    blank = f"; {overview.empty:,} are blank" if overview.empty else ""
-    console.print(f"half are shorter than {overview.quantile(0.5) + 1:,} characters{blank}")
-
-
-def _print_documents(console: Console, dataset: DocumentDataset, text_field: str | None, show: int) -> None:
-    import warnings
-
-    from tamis.engine.run import QuarantineWarning
-
-    if show <= 0:
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", QuarantineWarning)
-        documents = dataset.head(show).to_pylist()
-    for number, document in enumerate(documents, start=1):
-        console.print(f"\n[dim]document {number}[/dim]")
-        for name, value in document.items():
-            width = (3 if name == text_field else 1) * (min(console.width, 100) - 4) - len(name)
-            console.print(f"  {name}: {_excerpt(str(value), width)}", markup=False)
+            score = "" if example.score is None else f"score {number_text(example.score)}  "
+            console.print(f"  {score}{excerpt(example.name, 60)}", style="dim", markup=False)
+            console.print(f"    “{excerpt(example.text, width)}”" if example.text else "    (no text)", markup=False)
 
 
 # -- demo and recipes ----------------------------------------------------------------------------------------
@@ -426,7 +319,7 @@ def _demo(options: argparse.Namespace) -> int:
     from tamis.recipe import load_recipe
     from tamis.report import dropped_examples
 
-    console = _console()
+    console = console_of_output()
     corpus, curated = f"{options.out}/corpus.jsonl.gz", f"{options.out}/curated"
     console.print("[bold]1. Collect[/bold] real text from this Python installation")
     summary = write(corpus)
@@ -464,14 +357,14 @@ def _recipes(options: argparse.Namespace) -> int:
             raise UnknownNameError.of(options.name, shipped, kind="recipe")
         print(shipped[options.name].read_text(encoding="utf-8"), end="")
         return 0
-    console = _console()
+    console = console_of_output()
     console.print("[bold]Recipes[/bold] (tamis run NAME --set input.path=... --set output.path=...)")
     for name, path in shipped.items():
         console.print(f"  {name:<12} {load_recipe(path).title}", markup=False)
     console.print("\n[bold]Stages[/bold] that a recipe can use")
     table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
     for name, target in STAGES.items():
-        table.add_row(name, _escape(_first_line(target)))
+        table.add_row(name, escape(_first_line(target)))
     console.print(table)
     return 0
 

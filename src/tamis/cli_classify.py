@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamis.cli_options import add_engine
 from tamis.errors import ModelError, UnknownNameError, UsageError, hint, nearest
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def add_classify(commands: Any) -> argparse.ArgumentParser:
     output.add_argument("--compression", metavar="gz|zst", help="of JSON Lines output")
     output.add_argument("--keep-rejects", action="store_true", help="write what was dropped, with the reason, as well")
     output.add_argument("--limit", type=int, metavar="N", help="read the first N records only")
-    output.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per accelerator)")
+    add_engine(output, workers="one per accelerator")
     output.add_argument("--strict", action="store_true", help="fail at the first bad record")
     how = output.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="insist that there is a run to go on with")

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tamis.engine.describe import describe
+from tamis.engine.options import EngineName, Options
 from tamis.engine.output import Mode
 from tamis.engine.plan import Checked, Plan, check, with_id
-from tamis.engine.run import Observer, Options, RunResult, fold_plan, iterate, warn_of, write_plan
+from tamis.engine.run import RunResult, fold_plan, iterate, warn_of, write_plan
+from tamis.engine.watch import Observer
 from tamis.engine.worker import Sink
 from tamis.errors import MissingColumnError, UnknownNameError, UsageError
 from tamis.filters.where import Where
@@ -218,13 +220,21 @@ class DocumentDataset:
         """All documents as a pandas ``DataFrame``."""
         return self.to_arrow().to_pandas()
 
-    def count(self, *, workers: int | None = None) -> int:
+    def count(self, *, workers: int | None = None, engine: EngineName = "embedded", address: str | None = None) -> int:
         """The number of documents that come out of the plan."""
-        return int(self.fold(_Count(), workers=workers))
+        return int(self.fold(_Count(), workers=workers, engine=engine, address=address))
 
-    def fold(self, fold: Fold[Any, Result], *, workers: int | None = None, progress: ProgressChoice = "off") -> Result:
-        """The fold's answer over all documents that come out of the plan."""
-        options = Options(workers=workers, observer=observer_for(progress))
+    def fold(
+        self,
+        fold: Fold[Any, Result],
+        *,
+        workers: int | None = None,
+        progress: ProgressChoice = "off",
+        engine: EngineName = "embedded",
+        address: str | None = None,
+    ) -> Result:
+        """The fold's answer over all documents that come out of the plan; see :meth:`to_json` for the arguments."""
+        options = Options(workers=workers, observer=observer_for(progress), engine=engine, address=address)
         result, tally = fold_plan(self._plan, fold.on_text_field(self.text_field), options)
         if tally.total_quarantined:
             warn_of(tally)
@@ -244,6 +254,8 @@ class DocumentDataset:
         mode: Mode = "auto",
         split_size: int = 64 << 20,
         progress: ProgressChoice | Observer = "auto",
+        engine: EngineName = "embedded",
+        address: str | None = None,
     ) -> RunResult:
         """Run the plan and write JSON Lines into the directory ``path``.
 
@@ -261,10 +273,13 @@ class DocumentDataset:
             max_bad: Share of bad records above which the run fails at its end.
             mode: ``"auto"``, ``"resume"`` (insist on something to resume) or ``"fresh"`` (replace an earlier run).
             split_size: Bytes of input per unit of work.
-            progress: ``"auto"``, ``"off"``, or a function that is called with :class:`tamis.engine.run.Progress`.
+            progress: ``"auto"``, ``"off"``, or a function that is called with :class:`tamis.engine.watch.Progress`.
+            engine: ``"embedded"`` runs on this machine, ``"ray"`` on a Ray cluster; the bytes are the same.
+            address: The cluster, as HOST:PORT; by default the one that this machine belongs to, or else a new one here.
         """
         sink = Sink(os.fspath(path), "jsonl", _compression(compression), write_to_filename, partition_on, keep_rejects)
-        return self._write(sink, Options(workers, max_bad, strict, mode, split_size, observer_for(progress)))
+        options = Options(workers, max_bad, strict, mode, split_size, observer_for(progress), engine, address)
+        return self._write(sink, options)
 
     def to_parquet(  # noqa: PLR0913  all but the path have defaults that serve
         self,
@@ -279,6 +294,8 @@ class DocumentDataset:
         mode: Mode = "auto",
         split_size: int = 64 << 20,
         progress: ProgressChoice | Observer = "auto",
+        engine: EngineName = "embedded",
+        address: str | None = None,
     ) -> RunResult:
         """Run the plan and write Parquet (zstd) into the directory ``path``; see :meth:`to_json`.
 
@@ -286,7 +303,8 @@ class DocumentDataset:
         looked at first; a field whose values fit no one type becomes a column of JSON text.
         """
         sink = Sink(os.fspath(path), "parquet", None, write_to_filename, partition_on, keep_rejects)
-        return self._write(sink, Options(workers, max_bad, strict, mode, split_size, observer_for(progress)))
+        options = Options(workers, max_bad, strict, mode, split_size, observer_for(progress), engine, address)
+        return self._write(sink, options)
 
     def _write(self, sink: Sink, options: Options) -> RunResult:
         if sink.by_input and isinstance(self._plan.source, TableSource):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tamis.engine.run import Observer, Progress
 from tamis.engine.tally import Tally
+from tamis.engine.watch import Observer, Progress
 
 __all__ = ["bytes_text", "duration", "observer_for", "progress_line", "resident_bytes"]
 

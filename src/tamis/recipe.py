@@ -92,7 +92,7 @@ STAGES: Mapping[str, str | Callable[..., Step]] = {
 
 _INPUT = {"path", "format", "text_field", "columns", "add_filename", "add_id"}
 _OUTPUT = {"path", "format", "compression", "write_to_filename", "partition_on", "keep_rejects"}
-_RUN = {"workers", "max_bad", "strict", "split_size"}
+_RUN = {"workers", "engine", "address", "max_bad", "strict", "split_size"}
 _SECTIONS = {"input": _INPUT, "output": _OUTPUT, "run": _RUN}
 _WRAPPER = {"text_field", "score_field", "invert"}
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
 from tamis.engine.tally import Tally
 from tamis.io.records import Bad, End, Want
 from tamis.io.source import Source
+from tamis.io.splits import Split
 from tamis.stage import Fold, Needs, Stage
 from tamis.table import Batch
 
-__all__ = ["Event", "Job", "Output", "Rejected", "Sink", "SplitResult"]
+if TYPE_CHECKING:
+    from tamis.engine.handout import HandOut
+
+__all__ = ["Engine", "Errand", "Event", "Job", "Output", "Rejected", "Sink", "SplitResult", "Task"]
+
+Task = Literal["write", "fold", "scan"]
+"""What is made of every split of a run: files, the state of a fold, or the shape of its records."""
 
 _EXTENSIONS = {"jsonl": ".jsonl", "parquet": ".parquet"}
 
@@ -61,6 +69,34 @@ class Job:
     width: int = 5
     """Digits of a split's number in its output's name."""
 
+    def try_stages(self) -> None:
+        """Open what runs on a processor, so that what a stage misses is said here, before a worker is started.
+
+        A model is opened only where it runs.
+        """
+        for stage, needs in zip(self.stages, self.needs, strict=True):
+            if needs.device == "cpu":
+                stage.open()
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One thing for a worker to do: a split, or a question about one that killed its workers."""
+
+    split: Split
+    aside: str = ""
+    """What the names of its files begin with, in the output directory."""
+    kind: Literal["run", "probe", "count"] = "run"
+    """``probe`` runs documents and writes nothing; ``count`` reads them and shows them to no stage."""
+    only: tuple[int, int] | None = None
+    """For a probe: the records to run, as a range of their numbers in the split."""
+    skip: tuple[tuple[int, int], ...] = ()
+    """Ranges of records that are set aside without being shown to a stage."""
+    unread: bool = False
+    """Set the whole split aside without reading it."""
+    cause: str = ""
+    """Why records are set aside."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -101,3 +137,33 @@ class Rejected:
 
 Event = Batch | Rejected | Bad | End
 """What happens to documents, in the order of the input: kept, dropped by a stage, bad; and the end of a piece."""
+
+
+class Engine(Protocol):
+    """What runs the splits of a job: this machine, or a cluster."""
+
+    def workers(self, needs: Sequence[Needs]) -> int:
+        """Workers that suit stages with these needs."""
+        ...
+
+    def run(
+        self, job: Job, task: Task, handout: HandOut, *, workers: int | None, report: Callable[[int, Tally], None]
+    ) -> Iterator[tuple[Split, SplitResult]]:
+        """Run the splits and yield each with its result as it finishes.
+
+        ``report`` is called with a split's number and its tally so far. A fold's state may be a handle, for
+        :meth:`merge` and :meth:`state`. Raises the first error of any split, after which the other workers are ended.
+        """
+        ...
+
+    def merge(self, fold: Fold[Any, Any], left: Any, right: Any) -> Any:
+        """Two states of a fold, or handles of states, as one."""
+        ...
+
+    def state(self, state: Any) -> Any:
+        """The state behind a handle."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the engine holds."""
+        ...

@@ -10,17 +10,22 @@
     OUT/_tamis/outputs.ndjson     every file with its rows, bytes and XXH3-128
 
 While a run is at work ``_tamis`` holds ``run.json`` (what is being done), ``journal`` (one line per finished
-split), ``parts`` (pieces of outputs that several splits share), ``work`` (files being written) and ``lock``.
+split), ``parts`` (pieces of outputs that several splits share), ``work`` (files being written), ``status.json``
+(what the run says of itself), ``names.ndjson`` (what outputs will be called where they follow inputs) and ``lock``.
 All of them are gone at the end, and nothing that remains depends on the time, the workers or an interruption.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, Literal
 
 import orjson
@@ -29,8 +34,30 @@ import xxhash
 
 from tamis.engine.describe import digest
 from tamis.engine.job import Output, Sink, SplitResult
+from tamis.engine.ledger import (
+    HOME,
+    JOURNAL,
+    LOCK,
+    MANIFEST,
+    NAMES,
+    OUTPUTS,
+    PARTS,
+    QUARANTINE,
+    REJECTS,
+    RUN,
+    SPLITS,
+    STATUS,
+    WORK,
+    Ledger,
+    SortedRows,
+    parse_lines,
+    quarantined,
+    scheme_of,
+    write_listing,
+)
+from tamis.engine.status import Beat, Pulse
 from tamis.engine.tally import Tally
-from tamis.errors import OutputRefusedError
+from tamis.errors import OutputRefusedError, StageError, TamisError
 from tamis.io.formats import merge_parts
 from tamis.io.splits import Split
 from tamis.io.store import Store
@@ -41,17 +68,13 @@ Mode = Literal["auto", "resume", "fresh"]
 """``auto`` goes on where the same run stopped; ``resume`` insists that there is something to go on with;
 ``fresh`` deletes what an earlier run of Tamis wrote there."""
 
-_HOME = "_tamis"
-_MANIFEST = f"{_HOME}/manifest.json"
-_RUN = f"{_HOME}/run.json"
-_JOURNAL = f"{_HOME}/journal"
-_LOCK = f"{_HOME}/lock"
-_WORK = f"{_HOME}/work"
-_PARTS = f"{_HOME}/parts"
-_SPLITS = f"{_HOME}/splits.ndjson"
-_OUTPUTS = f"{_HOME}/outputs.ndjson"
-_QUARANTINE = "_quarantine/records.jsonl"
 _VERSION = 1
+_WAITING = 4
+"""Splits, for each move that may be under way, whose moves may wait: enough that none idles, few enough that a kill
+costs little."""
+
+Move = tuple[str, str]
+"""(where a file lies, where it belongs)."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +95,22 @@ def _dumps(value: object) -> bytes:
 
 
 class RunDirectory:
-    """One run's output directory, held by one process at a time."""
+    """One run's output directory, held by one process at a time; used from one thread."""
 
     def __init__(self, store: Store, key: RunKey, sink: Sink) -> None:
         self.store = store
         self._key = key
         self._sink = sink
-        self._done: dict[int, dict[str, Any]] = {}
-        self._outputs: dict[str, dict[str, Any]] = {}
-        self._work = f"{_WORK}/{uuid.uuid4().hex[:12]}"
+        self._ledger = Ledger()
+        self._pulse = Pulse(store)
+        self._pool = ThreadPoolExecutor(store.parallel, "tamis-commit") if store.parallel > 1 else None
+        self._moving: deque[tuple[dict[str, Any], Future[None]]] = deque()
+        self._listings: dict[str, dict[str, Any]] = {}
+        self._work = f"{WORK}/{uuid.uuid4().hex[:12]}"
+        self._finished = False
         self.schema: pa.Schema | None = None
+        self.died = False
+        """Whether the process at work here before was killed: it left what an orderly end clears away."""
 
     # -- opening ---------------------------------------------------------------------------------------------
 
@@ -90,8 +119,8 @@ class RunDirectory:
 
         The caller holds :meth:`lock`.
         """
-        manifest = self._json(_MANIFEST)
-        run = self._json(_RUN)
+        manifest = self._json(MANIFEST)
+        run = self._json(RUN)
         if mode == "fresh" or self._nothing_came_of(manifest, run):
             self._wipe(manifest, run)
             manifest = run = None
@@ -107,22 +136,37 @@ class RunDirectory:
             self._tidy()
             return Tally.from_json(manifest["totals"])
         self._recover(run)
+        self._pulse.start()
         return None
 
     def _nothing_came_of(self, manifest: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> bool:
         """Whether another recipe's run ended before its first split did, as when a model could not be loaded."""
         if manifest is not None or run is None or run["fingerprint"] == self._key.fingerprint:
             return False
-        return next(self._json_lines(_JOURNAL), None) is None
+        return next(self._json_lines(JOURNAL), None) is None
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the directory; a directory with somebody's files is refused before anything is created in it."""
-        if _HOME not in self.store.names():
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory; a directory with somebody's files is refused before anything is created in it.
+
+        From :meth:`claim` on the run's status is published, and so is the error that ends it.
+        """
+        if not self.store.exists(HOME):
             self._refuse_foreign()
-        return self.store.lock(_LOCK)
+        with self.store.lock(LOCK):
+            try:
+                yield
+            except BaseException as error:
+                self._pulse.stop(error)
+                raise
+            finally:
+                self._pulse.stop()
+                self._ledger.close()
+                with contextlib.suppress(OSError):  # lost lines only mean that their splits run again
+                    self.store.sync()
 
     def _refuse_foreign(self) -> None:
-        others = [name for name in self.store.names() if name != _HOME]
+        others = [name for name in self.store.names() if name != HOME]
         if others:
             some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
             message = (
@@ -142,80 +186,135 @@ class RunDirectory:
         )
 
     def _wipe(self, manifest: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> None:
-        """Delete what a run of Tamis wrote, and nothing else."""
-        if manifest is None and run is None:
+        """Delete what a run of Tamis wrote or may have written, and nothing else."""
+        found = manifest if run is None else run
+        if found is None:
             return
-        written = {o["path"] for o in self._json_lines(_OUTPUTS)}
-        written |= {o["path"] for entry in self._json_lines(_JOURNAL) for o in entry["outputs"]}
-        for name in sorted(written):
-            self.store.remove(name)
-        for name in ("_rejects", "_quarantine", _MANIFEST, _RUN, _SPLITS, _OUTPUTS, _PARTS, _WORK, _JOURNAL):
-            self.store.remove(name)
+        if manifest is not None:
+            # From here on it is an unfinished run: a kill half way through must not leave a "complete" one.
+            self.store.replace(RUN, _dumps({k: found[k] for k in ("fingerprint", "description")} | {"schema": None}))
+            self.store.remove(MANIFEST)
+        self._remove_all(output["path"] for output in self._json_lines(OUTPUTS))
+        self._remove_all(output["path"] for entry in self._json_lines(JOURNAL) for output in entry["outputs"])
+        # A kill between a move and its line in the journal leaves a file that no list names, but by the run's scheme.
+        is_output = scheme_of(found["description"], self._names())
+        self._remove_all(name for name, _ in list(self.store.files()) if is_output(name))
+        for name in (REJECTS, "_quarantine", SPLITS, OUTPUTS, PARTS, WORK, JOURNAL, NAMES, STATUS, RUN):
+            self.store.remove(name)  # what says that a run was here goes last
         self.store.prune()
 
-    def _recover(self, run: Mapping[str, Any] | None) -> None:
-        self.store.remove(_WORK)
-        for entry in self._json_lines(_JOURNAL):
-            # Sizes are compared so that a file torn by a power cut is made again.
-            if all(self.store.size(self._place(o)) == o["bytes"] or self._merged(o) for o in entry["outputs"]):
-                self._done[entry["split"]] = entry
-        if run is not None and run.get("schema"):
-            self.schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(run["schema"])))
+    def _remove_all(self, names: Iterable[str]) -> None:
+        if self._pool is None:
+            for name in names:
+                self.store.remove(name)
+            return
+        while some := list(itertools.islice(names := iter(names), 10_000)):
+            list(self._pool.map(self.store.remove, some))
 
-    def _merged(self, output: Mapping[str, Any]) -> bool:
-        return output["part"] is not None and self.store.exists(output["path"])
+    def _recover(self, run: Mapping[str, Any] | None) -> None:
+        told = self._json(STATUS)
+        was_running = told is not None and told["state"] == "running"
+        left = was_running or self.store.inherited or self.store.exists(WORK)
+        self.died = run is not None and (left or run.get("died", False))
+        self.store.remove(WORK)
+        if run is None:
+            return
+        if run.get("schema"):
+            self.schema = pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(run["schema"])))
+        for entry in self._json_lines(JOURNAL):
+            self._ledger.put(entry)
+        found = dict(self.store.files())  # one listing: asking for each file takes an object store hours
+        for entry in self._ledger.entries():
+            if self._is_there(entry, found):
+                for output in entry["outputs"]:
+                    found.pop(output["path"], None)
+            else:
+                self._ledger.forget(entry["split"])
+        is_output = scheme_of(run["description"], self._names())
+        self._remove_all(name for name in found if is_output(name))  # moved, but not noted any more
+
+    def _is_there(self, entry: Mapping[str, Any], found: Mapping[str, int]) -> bool:
+        """Whether a split's files lie where they belong; sizes tell those that a power cut tore."""
+        for output in entry["outputs"]:
+            merged = output["part"] is not None and output["path"] in found
+            if found.get(self._place(output)) != output["bytes"] and not merged:
+                return False
+        size = found.get(entry["quarantine"])
+        return entry["quarantine"] is None or (size is not None and entry.get("quarantine_bytes", size) == size)
 
     @staticmethod
     def _place(output: Mapping[str, Any]) -> str:
-        return output["path"] if output["part"] is None else f"{_PARTS}/{output['path']}/{output['part']}"
+        return output["path"] if output["part"] is None else f"{PARTS}/{output['path']}/{output['part']}"
+
+    def _names(self) -> Iterator[str]:
+        return (entry["path"] for entry in self._json_lines(NAMES))
 
     def _json(self, name: str) -> Any:
         content = self.store.read(name)
         return None if content is None else orjson.loads(content)
 
     def _json_lines(self, name: str) -> Iterator[dict[str, Any]]:
-        for line in self.store.lines(name):
-            if line.endswith(b"\n"):  # a line without its end was torn by a kill: that split runs again
-                yield orjson.loads(line)
+        return parse_lines(self.store.lines(name))
 
     # -- working ---------------------------------------------------------------------------------------------
 
     @property
-    def done(self) -> frozenset[int]:
+    def done(self) -> Collection[int]:
         """Numbers of the splits that need no work."""
-        return frozenset(self._done)
+        return self._ledger
 
     def tally(self) -> Tally:
         """What the finished splits add up to."""
-        total = Tally()
-        for entry in self._done.values():
-            total += Tally.from_json(entry["tally"])
-        return total
+        return self._ledger.total
 
-    def start(self, schema: pa.Schema | None) -> None:
-        """Write down what is being done, before the first split."""
+    def start(self, schema: pa.Schema | None, names: Iterable[str] = ()) -> None:
+        """Write down what is being done, before the first split.
+
+        Args:
+            schema: Of the documents, where one was decided.
+            names: What the outputs will be called, where that follows the inputs and not the numbers of the splits.
+        """
         self.schema = schema
         text = None if schema is None else schema.serialize().to_pybytes().hex()
-        run = {"fingerprint": self._key.fingerprint, "description": self._key.description, "schema": text}
-        self.store.replace(_RUN, _dumps(run))
+        run = {
+            "fingerprint": self._key.fingerprint,
+            "description": self._key.description,
+            "schema": text,
+            "died": self.died,
+        }
+        self.store.replace(RUN, _dumps(run))
+        lines = (orjson.dumps({"path": name}) + b"\n" for name in names)
+        first = next(lines, None)
+        if first is not None:
+            write_listing(self.store, f"{self._work}/names", NAMES, itertools.chain([first], lines))
+
+    def beat(self, beat: Beat) -> None:
+        """Say how far the run is. Cheap: it is published every two seconds, by a thread."""
+        self._pulse.beat(beat)
 
     def aside(self, split: Split) -> str:
-        """A folder for a split's files while they are written."""
+        """What the names of a split's files begin with while they are written.
+
+        No folder for each: to make and remove one takes a disk longer than all else that is done for a split.
+        """
         return f"{self._work}/{split.index}"
 
     def commit(self, split: Split, result: SplitResult) -> None:
-        """Put a split's files where they belong, then say so in the journal: from then on it is done."""
-        shared = self._sink.by_input and self._shares_output(split)
-        outputs = []
+        """Put a split's files where they belong, then say so in the journal: from then on it is done.
+
+        Where the store takes long over a move and takes many at once, this returns before they are made, and the
+        journal's line follows them; :meth:`quarantine` and :meth:`finish` wait for all.
+        """
+        shared = self._sink.by_input and not split.pieces[0].whole
+        outputs, moves = [], []
         for output in result.outputs:
             entry = self._entry(output, split.pieces[0].start if shared else None)
-            self.store.move(output.aside, self._place(entry))
+            moves.append((output.aside, self._place(entry)))
             outputs.append(entry)
         quarantine = None
         if result.quarantine is not None:
-            quarantine = f"{_PARTS}/_quarantine/{split.index}"
-            self.store.move(result.quarantine, quarantine)
-        self.store.remove(self.aside(split))
+            quarantine = f"{PARTS}/_quarantine/{split.index}"
+            moves.append((result.quarantine, quarantine))
         entry = {
             "split": split.index,
             "tally": result.tally.to_json(),
@@ -223,13 +322,37 @@ class RunDirectory:
             "outputs": outputs,
             "quarantine": quarantine,
         }
-        self.store.append(_JOURNAL, orjson.dumps(entry))
-        self._done[split.index] = entry
+        if self._pool is None:
+            self._move(moves)
+            if quarantine is not None:  # as of outputs, so that one that a power cut tore is made again
+                entry["quarantine_bytes"] = self.store.size(quarantine)
+            self._note(entry)
+        else:
+            self._moving.append((entry, self._pool.submit(self._move, moves)))
+            self._settle(_WAITING * self.store.parallel)
 
-    @staticmethod
-    def _shares_output(split: Split) -> bool:
-        piece = split.pieces[0]
-        return not piece.whole
+    def _move(self, moves: Sequence[Move]) -> None:
+        for source, target in moves:
+            self.store.move(source, target)
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        line = orjson.dumps(entry)
+        self.store.append(JOURNAL, line)
+        self._ledger.put(entry, line)
+
+    def _settle(self, most: int) -> None:
+        """Note the splits whose files are in place; return when at most so many are not."""
+        while True:
+            for _ in range(len(self._moving)):
+                entry, future = self._moving.popleft()
+                if future.done():
+                    future.result()
+                    self._note(entry)
+                else:
+                    self._moving.append((entry, future))
+            if len(self._moving) <= most:
+                return
+            wait([future for _, future in self._moving], return_when=FIRST_COMPLETED)
 
     @staticmethod
     def _entry(output: Output, part: int | None) -> dict[str, Any]:
@@ -239,88 +362,82 @@ class RunDirectory:
 
     def abandon(self) -> None:
         """Clear away half-written files after an interruption; finished splits stay."""
-        self.store.remove(self._work)
+        for _, future in self._moving:
+            future.cancel()
+        self._moving = deque((entry, future) for entry, future in self._moving if not future.cancelled())
+        while self._moving:
+            with contextlib.suppress(OSError, TamisError):  # what ended the run is said already
+                self._settle(0)
+        if self._pool is not None:
+            self._pool.shutdown()
+        if self._finished:  # the lock is gone, and what lies there now may be another run's
+            return
+        self.store.remove(WORK)  # all of it: that it is there tells the next run that this one was killed
 
     def quarantine(self, splits: Sequence[Split]) -> None:
         """Write ``_quarantine/records.jsonl`` from what the splits set aside, with absolute line numbers."""
-        if not any(entry["quarantine"] for entry in self._done.values()):
-            return
-        before = self._lines_before(splits)
-        aside = f"{self._work}/quarantine"
-        with self.store.create(aside) as file:
-            for split in splits:
-                entry = self._done.get(split.index)
-                if entry is None or entry["quarantine"] is None:
-                    continue
-                with self.store.open(entry["quarantine"]) as part:
-                    for line in part:
-                        record = orjson.loads(line)
-                        piece = record.pop("piece")
-                        # Lines are counted from 1, as editors do.
-                        record["line"] += before[split.index, piece] + 1
-                        file.write(orjson.dumps(record) + b"\n")
-        self.store.move(aside, _QUARANTINE)
-
-    def _lines_before(self, splits: Sequence[Split]) -> dict[tuple[int, int], int]:
-        """Physical lines of the same file before each piece. Pieces of a file come in file order."""
-        before: dict[tuple[int, int], int] = {}
-        seen: dict[str, int] = {}
-        for split in splits:
-            lines = self._done[split.index]["lines"] if split.index in self._done else []
-            for number, piece in enumerate(split.pieces):
-                before[split.index, number] = seen.get(piece.file.path, 0)
-                if number < len(lines):
-                    seen[piece.file.path] = before[split.index, number] + lines[number]
-        return before
+        self._settle(0)
+        lines = quarantined(self.store, self._ledger, splits)
+        first = next(lines, None)
+        if first is None:
+            self.store.remove(QUARANTINE)
+        else:
+            lines = itertools.chain([first], lines)
+            self._listings[QUARANTINE] = write_listing(self.store, f"{self._work}/quarantine", QUARANTINE, lines)
 
     def finish(self, splits: Sequence[Split]) -> Tally:
         """Merge, write the manifest (the moment the run is complete), and clear away what was only for working."""
-        self._merge()
-        total = self.tally()
+        self._settle(0)
+        if len(self._ledger) != len(splits):
+            message = (
+                f"{len(self._ledger)} of {len(splits)} splits are done. This is a defect of Tamis; please report it."
+            )
+            raise StageError(message)
+        total = self._ledger.total
         total.check(self.store.path)
-        ordered = [self._done[split.index] for split in splits]
-        lines = [{k: e[k] for k in ("split", "tally", "lines")} for e in ordered]
-        self.store.replace(_SPLITS, b"".join(orjson.dumps(line) + b"\n" for line in lines))
-        files = [self._outputs[name] for name in sorted(self._outputs)]
-        self.store.replace(_OUTPUTS, b"".join(orjson.dumps(f) + b"\n" for f in files))
+        rows = SortedRows()
+        self._listings[SPLITS] = write_listing(self.store, f"{self._work}/splits", SPLITS, self._split_lines(rows))
+        self._listings[OUTPUTS] = write_listing(self.store, f"{self._work}/outputs", OUTPUTS, self._output_lines(rows))
         manifest = {
             "fingerprint": self._key.fingerprint,
             "description": self._key.description,
             "splits": len(splits),
-            "outputs": len(files),
+            "outputs": self._listings[OUTPUTS]["lines"],
             "totals": total.to_json(),
+            "listings": dict(sorted(self._listings.items())),
         }
-        self.store.replace(_MANIFEST, _dumps(manifest))
+        self._pulse.stop()
+        self.store.replace(MANIFEST, _dumps(manifest))
+        self._finished = True
         self._tidy()
         return total
 
-    def _merge(self) -> None:
-        """Join the parts of outputs that several splits share; list every output."""
-        parts: dict[str, list[dict[str, Any]]] = {}
-        for entry in self._done.values():
+    def _split_lines(self, rows: SortedRows) -> Iterator[bytes]:
+        """The lines of ``splits.ndjson``; the outputs are put into ``rows`` on the way."""
+        for entry in self._ledger.entries():
             for output in entry["outputs"]:
-                parts.setdefault(output["path"], []).append(output)
-        for path, outputs in sorted(parts.items()):
-            if outputs[0]["part"] is None:
-                self._outputs[path] = {k: outputs[0][k] for k in ("path", "rows", "bytes", "xxh3")}
-                continue
-            ordered = sorted(outputs, key=lambda o: int(o["part"]))
-            if not self.store.exists(path):
-                self._join(path, [self._place(o) for o in ordered])
-            self._outputs[path] = {
-                "path": path,
-                "rows": sum(o["rows"] for o in ordered),
-                "bytes": self.store.size(path),
-                "xxh3": self._digest(path),
-            }
+                part = -1 if output["part"] is None else output["part"]
+                rows.add([output["path"], part, output["rows"], output["bytes"], output["xxh3"]])
+            yield orjson.dumps({k: entry[k] for k in ("split", "tally", "lines")}) + b"\n"
+
+    def _output_lines(self, rows: SortedRows) -> Iterator[bytes]:
+        """The lines of ``outputs.ndjson``; the parts of outputs that several splits share are joined on the way."""
+        for path, same in itertools.groupby(rows, key=itemgetter(0)):
+            parts = list(same)
+            _, part, count, size, xxh3 = parts[0]
+            if part >= 0:
+                if not self.store.exists(path):
+                    self._join(path, [f"{PARTS}/{path}/{row[1]}" for row in parts])
+                count, size, xxh3 = sum(row[2] for row in parts), self.store.size(path), self._digest(path)
+            yield orjson.dumps({"path": path, "rows": count, "bytes": size, "xxh3": xxh3}) + b"\n"
 
     def _join(self, path: str, parts: Sequence[str]) -> None:
         aside = f"{self._work}/merge"
-        rejects = path.startswith("_rejects/")
-        kind = "jsonl" if rejects else self._sink.format
-        merge_parts(kind, [partial(self.store.open, part) for part in parts], partial(self.store.create, aside))
+        kind = "jsonl" if path.startswith(f"{REJECTS}/") else self._sink.format
+        merge_parts(kind, [partial(self.store.open, part) for part in parts], partial(self.store.create, aside, path))
+        self.store.settle(aside)  # its parts go next
         self.store.move(aside, path)
-        self.store.remove(f"{_PARTS}/{path}")
+        self.store.remove(f"{PARTS}/{path}")
 
     def _digest(self, path: str) -> str:
         state = xxhash.xxh3_128()
@@ -330,5 +447,5 @@ class RunDirectory:
         return state.hexdigest()
 
     def _tidy(self) -> None:
-        for name in (_WORK, _PARTS, _JOURNAL, _RUN, _LOCK):
+        for name in (WORK, PARTS, JOURNAL, NAMES, STATUS, f"{STATUS}.tmp", RUN, LOCK):
             self.store.remove(name)

@@ -19,20 +19,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import cloudpickle
 import pyarrow as pa
 
-from tamis.engine.job import Job, SplitResult
+from tamis.engine.job import Errand, Job, SplitResult, Task
 from tamis.engine.tally import Tally
 from tamis.engine.worker import Worker
 from tamis.errors import StageError, TamisError, WorkerError
-from tamis.io.splits import Split
 
-__all__ = ["Task", "WorkerProcess", "run_task"]
-
-Task = Literal["write", "fold", "scan"]
+__all__ = ["WorkerProcess", "end_with", "portable", "thread_limits", "throttled"]
 
 _THREAD_LIMITS = (
     "OMP_NUM_THREADS",
@@ -48,24 +45,19 @@ _THREAD_LIMITS = (
 _REPORT_EVERY = 0.2
 
 
-def run_task(worker: Worker, task: Task, split: Split, aside: str, report: Callable[[Tally], None]) -> SplitResult:
-    """Run one split."""
-    if task == "write":
-        return worker.write(split, aside, report)
-    if task == "fold":
-        return worker.fold(split, report)
-    return worker.scan(split, report)
+def thread_limits(threads: int) -> dict[str, str]:
+    """Environment variables that give a worker so many threads; what the user has set goes before them."""
+    limits = dict.fromkeys(_THREAD_LIMITS, str(max(threads, 1)))
+    # A tokenizer on one core feeds 0.3 to 0.5 M tokens/s, a fast device eats 2 M: it may use this worker's share.
+    limits["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    return limits
 
 
 class WorkerProcess:
     """A child process with its stages open, with so many threads and, where it is named, a device of its own."""
 
     def __init__(self, job: bytes, task: Task, threads: int, device: str | None = None) -> None:
-        environment = dict(os.environ)
-        for name in _THREAD_LIMITS:
-            environment.setdefault(name, str(max(threads, 1)))
-        # A tokenizer on one core feeds 0.3 to 0.5 M tokens/s, a fast device eats 2 M: it may use this worker's share.
-        environment.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+        environment = thread_limits(threads) | dict(os.environ)
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         self._child = subprocess.Popen(
@@ -91,9 +83,9 @@ class WorkerProcess:
         except BrokenPipeError:
             pass  # the reading side says how it died
 
-    def run(self, split: Split, aside: str, report: Callable[[Tally], None]) -> SplitResult:
-        """Run one split in the child; raises :class:`WorkerError` when the child dies."""
-        self._send((split, aside))
+    def run(self, errand: Errand, report: Callable[[Tally], None]) -> SplitResult:
+        """Run an errand in the child; raises :class:`WorkerError` when the child dies."""
+        self._send(errand)
         _, stdout = self._pipes
         while True:
             try:
@@ -124,7 +116,7 @@ class WorkerProcess:
         self._child.wait()
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """The exception as one that the driver can load: its own where that survives, a StageError otherwise."""
     if isinstance(error, TamisError):
         return type(error)(*error.args)
@@ -137,7 +129,7 @@ def child() -> None:
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     try:
         task, threads, path, job = pickle.load(incoming)  # noqa: S301  our own driver
     except EOFError:
@@ -146,8 +138,11 @@ def child() -> None:
     pa.set_cpu_count(threads)
 
     def send(kind: str, value: object) -> None:
-        outgoing.write(cloudpickle.dumps((kind, value), protocol=5))
-        outgoing.flush()
+        try:
+            outgoing.write(cloudpickle.dumps((kind, value), protocol=5))
+            outgoing.flush()
+        except BrokenPipeError:  # the driver is gone: there is nobody to tell, and what was written lies aside
+            os._exit(1)
 
     worker: Worker | Exception
     try:
@@ -157,15 +152,15 @@ def child() -> None:
         worker = error
     while True:
         try:
-            split, aside = pickle.load(incoming)  # noqa: S301  our own driver
+            errand: Errand = pickle.load(incoming)  # noqa: S301  our own driver
         except EOFError:
             return
         try:
             if isinstance(worker, Exception):
                 raise worker  # noqa: TRY301  told like any other failure
-            send("done", run_task(worker, task, split, aside, throttled(lambda tally: send("tally", tally))))
+            send("done", worker.run(task, errand, throttled(lambda tally: send("tally", tally))))
         except Exception as error:  # noqa: BLE001  told to the driver
-            send("error", _portable(error))
+            send("error", portable(error))
 
 
 def throttled(report: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -182,7 +177,8 @@ def throttled(report: Callable[[Any], None]) -> Callable[[Any], None]:
     return maybe
 
 
-def _watch(driver: int) -> None:
-    while os.getppid() == driver:
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone; for a thread of its own."""
+    while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

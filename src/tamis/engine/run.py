@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from tamis.engine.describe import describe
-from tamis.engine.embedded import run_splits, workers_for
-from tamis.engine.job import Event, Job, Sink, SplitResult
-from tamis.engine.output import Mode, RunDirectory, RunKey
+from tamis.engine.handout import Death, HandOut
+from tamis.engine.job import Engine, Errand, Event, Job, Sink, SplitResult, Task
+from tamis.engine.options import Options
+from tamis.engine.output import RunDirectory, RunKey
 from tamis.engine.plan import Checked, Plan, check, labels, stages_of, with_id
-from tamis.engine.process import Task
+from tamis.engine.status import Beat
 from tamis.engine.tally import Tally
+from tamis.engine.tree import MergeTree
+from tamis.engine.watch import Progress, Watch
 from tamis.engine.worker import Worker, said_of
-from tamis.errors import MissingColumnError, TooManyBadRecordsError, UnknownNameError, UsageError
+from tamis.errors import MissingColumnError, TooManyBadRecordsError
 from tamis.io.formats import output_names
 from tamis.io.records import Bad
 from tamis.io.schema import Shape
@@ -29,13 +30,10 @@ from tamis.io.source import Source, make_want
 from tamis.io.splits import Split
 from tamis.io.store import open_store, said_plainly
 from tamis.meter import Measures
-from tamis.stage import Fold, FoldThenStage, Needs, Stage, Step
+from tamis.stage import Fold, FoldThenStage, Stage, Step
 from tamis.table import Batch, conform
 
 __all__ = [
-    "Observer",
-    "Options",
-    "Progress",
     "QuarantineWarning",
     "RunResult",
     "fold_plan",
@@ -49,55 +47,6 @@ Result = TypeVar("Result")
 
 class QuarantineWarning(UserWarning):
     """Some records could not be used; the message says how many and shows the first."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is."""
-
-    phase: str
-    tally: Tally
-    bytes_total: int
-    splits_done: int
-    splits_total: int
-    seconds: float
-    """Since this process began."""
-    before: Tally = field(default_factory=Tally)
-    """What an earlier run had already done: part of ``tally``, and of no rate."""
-
-
-Observer = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; none of it changes the result."""
-
-    workers: int | None = None
-    """Worker processes. By default one per core that this process may use; where a stage is a model, one per
-    accelerator, and one that uses every core where there is none."""
-    max_bad: float = 0.05
-    """Share of quarantined records above which the run fails at its end, in [0, 1]."""
-    strict: bool = False
-    """Fail at the first bad record."""
-    mode: Mode = "auto"
-    split_size: int = 64 << 20
-    """Bytes of input per unit of work. Larger files are cut, smaller ones packed together."""
-    observer: Observer | None = None
-
-    def __post_init__(self) -> None:
-        if self.split_size < 1 or not 0 <= self.max_bad <= 1 or (self.workers is not None and self.workers < 1):
-            message = (
-                f"workers and split_size must be at least 1 and max_bad within [0, 1]; got workers={self.workers}, "
-                f"split_size={self.split_size}, max_bad={self.max_bad}."
-            )
-            raise UsageError(message)
-        if self.mode not in {"auto", "resume", "fresh"}:
-            raise UnknownNameError.of(self.mode, ["auto", "resume", "fresh"], kind="mode")
-
-    def worker_count(self, needs: Sequence[Needs]) -> int:
-        """The number of workers for stages with these needs."""
-        return workers_for(needs) if self.workers is None else self.workers
 
 
 @dataclass(frozen=True)
@@ -115,6 +64,8 @@ class RunResult:
     measured: Measures[tuple[str, str]] = field(default_factory=Measures)
     """What the stages counted in this process, by (stage, name): rates are made of these, for ``tally.measures``
     counts what an earlier run finished too."""
+    deaths: tuple[Death, ...] = ()
+    """Workers that died; what they were doing was done again."""
 
     def __str__(self) -> str:
         t = self.tally
@@ -124,76 +75,64 @@ class RunResult:
         )
 
 
-@dataclass
-class _Watch:
-    """Adds up what the splits report and tells the observer."""
+@dataclass(frozen=True)
+class _Running:
+    """A run at work: how it was asked for, and what runs it."""
 
-    observer: Observer | None
-    phase: str
-    bytes_total: int
-    splits_total: int
-    before: Tally = field(default_factory=Tally)
-    splits_done: int = 0
-    mine: Tally = field(default_factory=Tally)
-    """What this process has finished; ``before`` is what an earlier one had."""
-    running: dict[int, Tally] = field(default_factory=dict)
-    began: float = field(default_factory=time.monotonic)
+    options: Options
+    engine: Engine
+    directory: RunDirectory | None = None
+    """Where it says how far it is, besides telling the observer."""
 
-    @property
-    def done(self) -> Tally:
-        return self.before + self.mine
+    def watch(self, phase: str, splits: Sequence[Split], job: Job, before: Tally | None = None) -> Watch:
+        """A watch over these splits."""
+        observers = [] if self.options.observer is None else [self.options.observer]
+        if self.directory is not None:
+            workers = self.engine.workers(job.needs) if self.options.workers is None else self.options.workers
+            workers = min(workers, max(len(splits), 1))
+            observers.append(lambda progress: self._beat(progress, workers))
+        return Watch(observers, phase, sum(s.bytes for s in splits), len(splits), before or Tally())
 
-    def partial(self, number: int, tally: Tally) -> None:
-        self.running[number] = tally
-        self.tell()
+    def _beat(self, progress: Progress, workers: int) -> None:
+        if self.directory is not None:
+            beat = Beat(
+                progress.phase,
+                progress.splits_done,
+                progress.splits_total,
+                progress.tally.bytes_in,
+                progress.bytes_total,
+                progress.tally,
+                progress.before,
+                progress.seconds,
+                workers,
+                progress.deaths,
+                self.options.engine,
+            )
+            self.directory.beat(beat)
 
-    def finished(self, number: int, tally: Tally) -> None:
-        self.running.pop(number, None)
-        self.mine += tally
-        self.splits_done += 1
-        self.tell()
-
-    def tell(self) -> None:
-        if self.observer is None:
-            return
-        total = self.done
-        for tally in self.running.values():
-            total += tally
-        seconds = time.monotonic() - self.began
-        self.observer(
-            Progress(self.phase, total, self.bytes_total, self.splits_done, self.splits_total, seconds, self.before)
-        )
-
-
-def _run(
-    job: Job,
-    task: Task,
-    splits: Sequence[Split],
-    options: Options,
-    watch: _Watch,
-    *,
-    aside: Callable[[Split], str] = lambda split: str(split.index),
-) -> Generator[tuple[Split, SplitResult], None, None]:
-    workers = min(options.worker_count(job.needs), len(splits))
-    with contextlib.ExitStack() as stack:
-        if workers > 1:
-            # What a stage misses is said before a worker is started; a model is opened only where it runs.
-            for stage, needs in zip(job.stages, job.needs, strict=True):
-                if needs.device == "cpu":
-                    stage.open()
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tamis-")))
-            job = replace(job, source=job.source.shared(folder))
-        for split, result in run_splits(job, task, splits, workers=workers, aside=aside, report=watch.partial):
+    def splits(
+        self,
+        job: Job,
+        task: Task,
+        splits: Sequence[Split],
+        watch: Watch,
+        *,
+        aside: Callable[[Split], str] = lambda split: str(split.index),
+    ) -> Generator[tuple[Split, SplitResult], None, None]:
+        """Run splits, and yield each with its result as it finishes."""
+        handout = HandOut(splits, aside)
+        handout.deaths = watch.deaths
+        for split, result in self.engine.run(job, task, handout, workers=self.options.workers, report=watch.partial):
             watch.finished(split.index, result.tally)
             yield split, result
 
 
-def _resolve(source: Source, steps: Sequence[Step], options: Options) -> tuple[Stage, ...]:
+def _resolve(source: Source, steps: Sequence[Step], running: _Running) -> tuple[Stage, ...]:
     """Run the folds of every fold-then-stage, each over all that comes before it."""
     resolved: list[Step] = []
     for step in steps:
         if isinstance(step, FoldThenStage):
-            result, _ = _fold(source, stages_of(resolved), step.fold(), options, phase=step.name)
+            result, _ = _fold(source, stages_of(resolved), step.fold(), running, phase=step.name)
             resolved.append(step.then(result))
         else:
             resolved.append(step)
@@ -201,32 +140,30 @@ def _resolve(source: Source, steps: Sequence[Step], options: Options) -> tuple[S
 
 
 def _fold(
-    source: Source, stages: tuple[Stage, ...], fold: Fold[Any, Result], options: Options, *, phase: str
+    source: Source, stages: tuple[Stage, ...], fold: Fold[Any, Result], running: _Running, *, phase: str
 ) -> tuple[Result, Tally]:
+    options, engine = running.options, running.engine
     checked = check(source, stages, [fold])
     want = make_want(source, checked.reads, texts=checked.texts, raw=False)
     needs = checked.needs[: len(stages)]
     job = Job(source, stages, want, checked.schema, needs=needs, fold=fold, strict=options.strict)
     splits = source.splits(options.split_size)
-    watch = _Watch(options.observer, phase, sum(s.bytes for s in splits), len(splits))
-    states: dict[int, Any] = {}
-    merged = fold.start()
-    following = 0
-    for split, result in _run(job, "fold", splits, options, watch):
-        states[split.index] = result.state
-        while following in states:  # merged in split order, so that even sums of floats are the same every time
-            merged = fold.merge(merged, states.pop(following))
-            following += 1
+    watch = running.watch(phase, splits, job)
+    tree = MergeTree(len(splits), partial(engine.merge, fold))
+    for split, result in running.splits(job, "fold", splits, watch):
+        tree.add(split.index, result.state)
     _check_bad(watch.done, options, place=None)
-    return fold.finish(merged), watch.done
+    return fold.finish(engine.state(tree.root) if splits else fold.start()), watch.done
 
 
 def fold_plan(plan: Plan, fold: Fold[Any, Result], options: Options) -> tuple[Result, Tally]:
     """The fold's answer over the plan's documents, and the tally."""
     source = with_id(plan.source, plan.steps, [fold])
     check(source, plan.steps, [fold])
-    stages = _resolve(source, plan.steps, options)
-    return _fold(source, stages, fold, options, phase=fold.name)
+    with options.started() as engine:
+        running = _Running(options, engine)
+        stages = _resolve(source, plan.steps, running)
+        return _fold(source, stages, fold, running, phase=fold.name)
 
 
 def iterate(plan: Plan, options: Options, *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -247,7 +184,8 @@ def events(plan: Plan, options: Options, tally: Tally, *, columns: Sequence[str]
     """Everything that happens to the plan's documents, in order, in this process."""
     source = with_id(plan.source, plan.steps)
     checked = check(source, plan.steps)
-    stages = _resolve(source, plan.steps, options)
+    with options.started() as engine:
+        stages = _resolve(source, plan.steps, _Running(options, engine))
     wanted = source.schema.names if columns is None else [c for c in columns if c in source.schema.names]
     want = make_want(source, [*checked.reads, *wanted], texts=checked.texts, raw=False)
     names = checked.schema.names if columns is None else list(columns)
@@ -255,7 +193,7 @@ def events(plan: Plan, options: Options, tally: Tally, *, columns: Sequence[str]
     needs, replaces = checked.needs, checked.replaces
     worker = Worker(Job(source, stages, want, checked.schema, needs=needs, replaces=replaces, strict=options.strict))
     for split in source.splits(options.split_size):
-        for event in worker.events(split, tally):
+        for event in worker.events(Errand(split), tally):
             yield Batch(conform(event.table, schema), event.origin) if isinstance(event, Batch) else event
 
 
@@ -309,7 +247,9 @@ def write_plan(plan: Plan, sink: Sink, options: Options) -> RunResult:
                 return RunResult(
                     sink.path, complete, time.monotonic() - began, labels(plan.steps), already_complete=True
                 )
-            return _write(source, plan.steps, sink, options, directory, splits, began=began)
+            with options.started(apart=directory.died) as engine:
+                running = _Running(options, engine, directory)
+                return _write(source, plan.steps, sink, running, directory, splits, began=began)
     except OSError as error:
         raise said_plainly(error, sink.path) from error
 
@@ -323,17 +263,19 @@ def _write(
     source: Source,
     steps: Sequence[Step],
     sink: Sink,
-    options: Options,
+    running: _Running,
     directory: RunDirectory,
     splits: Sequence[Split],
     *,
     began: float,
 ) -> RunResult:
+    options = running.options
     raw = sink.format == "jsonl" and source.keeps_raw
-    source, schema = _decide_schema(source, options, directory, raw=raw)
+    source, schema = _decide_schema(source, running, directory, raw=raw)
     checked = check(source, steps)
-    directory.start(schema)
-    stages = _resolve(source, steps, options)
+    names = output_names([p.file for s in splits for p in s.pieces]) if sink.by_input else {}
+    directory.start(schema, (name + sink.extension for name in names.values()))
+    stages = _resolve(source, steps, running)
     reads = checked.reads if raw else (*checked.reads, *source.schema.names)
     if raw and sink.partition_on in source.schema.names:
         reads = (*reads, sink.partition_on)
@@ -347,15 +289,15 @@ def _write(
         needs=checked.needs,
         replaces=checked.replaces,
         sink=sink,
-        names=output_names([p.file for s in splits for p in s.pieces]) if sink.by_input else {},
+        names=names,
         strict=options.strict,
         width=max(5, len(str(len(splits) - 1))),
     )
     todo = [split for split in splits if split.index not in directory.done]
-    watch = _Watch(options.observer, "", sum(s.bytes for s in splits), len(splits), directory.tally())
+    watch = running.watch("", splits, job, directory.tally())
     watch.splits_done = resumed = len(splits) - len(todo)
     try:
-        for split, result in _run(job, "write", todo, options, watch, aside=directory.aside):
+        for split, result in running.splits(job, "write", todo, watch, aside=directory.aside):
             directory.commit(split, result)
         directory.quarantine(splits)
         _check_bad(watch.done, options, place=f"{sink.path}/_quarantine/records.jsonl")
@@ -365,11 +307,12 @@ def _write(
     measured = watch.mine.measures
     total.measures.add({key: amount for key, amount in measured.items() if not isinstance(amount, int)})
     seconds = time.monotonic() - began
-    return RunResult(sink.path, total, seconds, labels(stages), resumed=resumed, measured=measured)
+    deaths = tuple(watch.deaths)
+    return RunResult(sink.path, total, seconds, labels(stages), resumed=resumed, measured=measured, deaths=deaths)
 
 
 def _decide_schema(
-    source: Source, options: Options, directory: RunDirectory, *, raw: bool
+    source: Source, running: _Running, directory: RunDirectory, *, raw: bool
 ) -> tuple[Source, pa.Schema | None]:
     """One schema for the whole run, before the first row is written.
 
@@ -378,15 +321,14 @@ def _decide_schema(
     """
     if raw or source.exact:
         return source, None
-    schema = directory.schema or _scan(source, options)
+    schema = directory.schema or _scan(source, running)
     return source.with_schema(schema), schema
 
 
-def _scan(source: Source, options: Options) -> pa.Schema:
-    splits = source.splits(options.split_size)
+def _scan(source: Source, running: _Running) -> pa.Schema:
+    splits = source.splits(running.options.split_size)
     job = Job(source, (), make_want(source, (), texts=(), raw=False), source.schema)
-    watch = _Watch(options.observer, "schema", sum(s.bytes for s in splits), len(splits))
     shape = Shape()
-    for _, result in _run(job, "scan", splits, options, watch):
+    for _, result in running.splits(job, "scan", splits, running.watch("schema", splits, job)):
         shape = shape.merge(result.state)
     return shape.to_arrow()

@@ -10,15 +10,19 @@ that passes the stream on: it answers the batches and leaves everything else in 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tamis.engine.job import Event, Job, Output, Rejected, Sink, SplitResult
+from tamis.engine.ahead import Told, ahead
+from tamis.engine.devices import visible_accelerators
+from tamis.engine.job import Errand, Event, Job, Output, Rejected, Sink, SplitResult, Task
 from tamis.engine.plan import labels
+from tamis.engine.portion import bad_from, portion
 from tamis.engine.tally import Tally
 from tamis.engine.window import Window
 from tamis.engine.writing import Writing
@@ -58,9 +62,20 @@ class Worker:
         self._windows = [needs.window for needs in job.needs] or [0] * len(job.stages)
         self._live = self._columns_needed_after()
         self._shows_rejects = job.fold is None and (job.sink is None or job.sink.keep_rejects)
+        self._cuts = self._where_to_cut()
+        self._counting = threading.Lock()
+        """Held while a tally is changed or added up: a stream that is cut runs on several threads."""
         self._split: Split | None = None
         self._piece = 0
         self._under_way = 0
+
+    def _where_to_cut(self) -> frozenset[int]:
+        """Stages before which the stream goes on on another thread: the first model, and what comes after the last.
+
+        Only with an accelerator, so that it never waits for a processor. Without one the model uses every core itself.
+        """
+        models = [i for i, needs in enumerate(self._job.needs) if needs.device == "accelerator"]
+        return frozenset({models[0], models[-1] + 1}) if models and visible_accelerators() else frozenset()
 
     def _columns_needed_after(self) -> list[frozenset[str]] | None:
         """Which columns are needed after each stage, where rows carry their raw bytes; else all of them are.
@@ -78,18 +93,20 @@ class Worker:
 
     # -- the stream of events --------------------------------------------------------------------------------
 
-    def events(self, split: Split, tally: Tally, report: Report | None = None) -> Iterator[Event]:
-        """Everything that happens to the documents of a split, in order; ``tally`` is kept up to date.
+    def events(self, errand: Errand, tally: Tally, report: Report | None = None) -> Iterator[Event]:
+        """Everything that happens to the documents of an errand, in order; ``tally`` is kept up to date.
 
         ``report`` is called while a stage counts what it does, which may take minutes before the next event.
         """
-        self._split, self._piece, self._under_way = split, 0, 0
-        stream = self._read(split, tally)
-        for index in range(len(self._functions)):
-            stream = self._through(index, stream, tally, report)
+        self._split, self._piece, self._under_way = errand.split, 0, 0
         try:
-            for event in stream:
-                self._count(event, tally)
+            for event in self._stages(len(self._functions), errand, tally, report):
+                if isinstance(event, Told):
+                    if report is not None:
+                        report(event.value)
+                    continue
+                with self._counting:
+                    self._count(event, tally)
                 yield event
         except _ReportError as wrapped:
             watcher = wrapped.error
@@ -97,8 +114,20 @@ class Worker:
             return
         raise watcher
 
-    def _read(self, split: Split, tally: Tally) -> Iterator[Event]:
-        for item in _items(self._job.source, split, self._job.want):
+    def _stages(self, number: int, errand: Errand, tally: Tally, report: Report | None) -> Iterator[Event | Told]:
+        """The stream after the first ``number`` stages, on as many threads as it is cut into."""
+
+        def made(tell: Report | None) -> Iterator[Event | Told]:
+            if number == 0:
+                return self._read(errand, tally)
+            return self._through(number - 1, self._stages(number - 1, errand, tally, tell), tally, tell)
+
+        if number not in self._cuts:
+            return made(report)
+        return ahead(made if report is not None else lambda _: made(None))
+
+    def _read(self, errand: Errand, tally: Tally) -> Iterator[Event]:
+        for item in portion(errand, partial(_items, self._job.source, errand.split, self._job.want)):
             if isinstance(item, Bad):
                 tally.records += 1
             elif isinstance(item, Batch):
@@ -136,7 +165,8 @@ class Worker:
 
     def _so_far(self, tally: Tally, found: Measures[tuple[str, str]] | None = None) -> Tally:
         """The tally with the bytes of the piece at work and with what a stage has counted in a call that goes on."""
-        return tally + Tally(bytes_in=self._under_way, measures=found or Measures())
+        with self._counting:
+            return tally + Tally(bytes_in=self._under_way, measures=found or Measures())
 
     def _line(self, bad: Bad) -> int | None:
         """The line of a bad record in its file, from 1; looked up in the file where this split begins in its middle."""
@@ -147,10 +177,15 @@ class Worker:
 
     # -- one stage -------------------------------------------------------------------------------------------
 
-    def _through(self, index: int, stream: Iterator[Event], tally: Tally, report: Report | None) -> Iterator[Event]:
+    def _through(
+        self, index: int, stream: Iterator[Event | Told], tally: Tally, report: Report | None
+    ) -> Iterator[Event | Told]:
         """The stream after a stage. Events between the batches of a window wait with them, so the order stays."""
         window = Window(self._windows[index])
         for event in stream:
+            if isinstance(event, Told):
+                yield event
+                continue
             if not isinstance(event, Batch):
                 waits = window and (self._shows_rejects or not isinstance(event, Rejected))
                 if not waits:  # nothing is before it, or its place does not matter: it is only counted
@@ -207,7 +242,8 @@ class Worker:
         label = self._labels[index]
         if lost:
             for row, error in lost.items():
-                yield _bad_from(batch.take(np.array([row])), label, error)
+                detail = f"{type(error).__name__}: {error}"
+                yield bad_from(batch.take(np.array([row])), f"{label} failed", detail)
             batch = batch.take(np.setdiff1d(np.arange(batch.table.num_rows), list(lost)))
         if not batch.table.num_rows:
             return
@@ -231,7 +267,8 @@ class Worker:
             if old.type == new.type and not pa.types.is_nested(old.type) and not _same_memory(old, new):
                 changed = pc.sum(pc.not_equal(old, new)).as_py()
                 if changed:
-                    tally.changed[self._labels[index]] += changed
+                    with self._counting:
+                        tally.changed[self._labels[index]] += changed
 
     def _pruned(self, index: int, table: pa.Table) -> pa.Table:
         if self._live is None:
@@ -286,7 +323,8 @@ class Worker:
                 "marks the ones it wants gone with tamis.table.mark()."
             )
             raise StageError(message)
-        tally.measures.add(_of(label, found))
+        with self._counting:
+            tally.measures.add(_of(label, found))
         return after
 
     def _labelled(self, index: int, error: TamisError) -> TamisError:
@@ -294,9 +332,19 @@ class Worker:
         label = self._labels[index]
         return error if label in str(error) else type(error)(f"{label}: {error}").with_traceback(error.__traceback__)
 
-    # -- tasks -----------------------------------------------------------------------------------------------
+    # -- errands ---------------------------------------------------------------------------------------------
 
-    def fold(self, split: Split, report: Report) -> SplitResult:
+    def run(self, task: Task, errand: Errand, report: Report) -> SplitResult:
+        """Run an errand: make of its split what the run makes of every split, or answer the question."""
+        if errand.kind == "probe":
+            return self._probe(errand, report)
+        if errand.kind == "count":
+            return self._counted(errand)
+        if task == "write":
+            return self._write(errand, report)
+        return self._folded(errand, report) if task == "fold" else self._scanned(errand.split, report)
+
+    def _folded(self, errand: Errand, report: Report) -> SplitResult:
         """The fold's state over one split."""
         fold = self._job.fold
         if fold is None:
@@ -304,33 +352,50 @@ class Worker:
             raise StageError(message)
         tally = Tally()
         state = fold.start()
-        for event in self.events(split, tally, report):
+        for event in self.events(errand, tally, report):
             if isinstance(event, Batch):
                 state = fold.add(state, event.table)
             report(self._so_far(tally))
-        tally.check(f"split {split.index}")
-        return SplitResult(split.index, tally, state=state)
+        tally.check(f"split {errand.split.index}")
+        return SplitResult(errand.split.index, tally, state=state)
 
-    def scan(self, split: Split, report: Report) -> SplitResult:
+    def _scanned(self, split: Split, report: Report) -> SplitResult:
         """The shape of the records of a split."""
         tally = Tally(bytes_in=split.bytes)
         shape = self._job.source.scan(split)
         report(tally)
         return SplitResult(split.index, tally, state=shape)
 
-    def write(self, split: Split, aside: str, report: Report) -> SplitResult:
+    def _write(self, errand: Errand, report: Report) -> SplitResult:
         """Run a split and write what comes out into the folder ``aside`` of the output directory."""
         if self._job.sink is None:
             message = "this worker was given no sink."
             raise StageError(message)
         try:
-            with Writing(self._job, self._job.sink, split, aside) as writing:
-                for event in self.events(split, writing.tally, report):
+            with Writing(self._job, self._job.sink, errand.split, errand.aside) as writing:
+                for event in self.events(errand, writing.tally, report):
                     writing.put(event)
                     report(self._so_far(writing.tally))
                 return writing.finish()
         except OSError as error:
             raise said_plainly(error, self._job.sink.path) from error
+
+    def _probe(self, errand: Errand, report: Report) -> SplitResult:
+        """Run documents and keep nothing of what comes of them."""
+        tally = Tally()
+        fold = self._job.fold
+        state = None if fold is None else fold.start()
+        for event in self.events(errand, tally, report):
+            if fold is not None and isinstance(event, Batch):
+                state = fold.add(state, event.table)
+        return SplitResult(errand.split.index, Tally())
+
+    def _counted(self, errand: Errand) -> SplitResult:
+        """How many records there are."""
+        tally = Tally()
+        for _ in self._read(errand, tally):
+            pass
+        return SplitResult(errand.split.index, tally)
 
 
 def _items(source: Source, split: Split, want: Want) -> Iterator[Batch | Bad | End]:
@@ -362,21 +427,6 @@ def _same_memory(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
 def _where(batch: Batch) -> str:
     offset = int(batch.origin.offset[0])
     return f"{batch.origin.file}, byte {offset}" if offset >= 0 else f"{batch.origin.file}, row {batch.origin.line[0]}"
-
-
-def _bad_from(document: Batch, stage: str, error: Exception) -> Bad:
-    """One document on which a stage raised, as a bad record."""
-    origin = document.origin
-    raw = origin.raw[0] if origin.raw else orjson.dumps(document.table.to_pylist()[0], default=str)
-    return Bad(
-        file=origin.file,
-        line=int(origin.line[0]),
-        offset=int(origin.offset[0]),
-        kind=f"{stage} failed",
-        detail=f"{type(error).__name__}: {error}",
-        raw=raw[: 1 << 20],
-        size=len(raw),
-    )
 
 
 def said_of(bad: Bad, line: int | None) -> str:

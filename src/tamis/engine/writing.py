@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from tamis.engine.job import Event, Job, Output, Rejected, Sink, SplitResult
+from tamis.engine.ledger import PARTS
 from tamis.engine.tally import Tally
 from tamis.io.formats import open_writer
 from tamis.io.records import Bad
@@ -44,8 +45,11 @@ class Writing:
         self._schema = pa.schema([f for f in job.schema if f.name != self._drop])
 
     def __enter__(self) -> Self:
-        if self._sink.partition_on is None:
-            self._writer("")
+        with contextlib.ExitStack() as beginning:
+            beginning.callback(self._open.close)
+            if self._sink.partition_on is None:
+                self._writer("")  # Parquet writes its first bytes here, and the disk may be full
+            beginning.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,10 +74,21 @@ class Writing:
             return self._job.names[self._split.pieces[0].file.path]
         return f"part-{self._split.index:0{self._job.width}d}"
 
+    def _name(self, folder: str) -> str:
+        """The output's name, below a folder or, for "", at the top."""
+        extension = replace(self._sink, format="jsonl").extension if folder == _REJECTS else self._sink.extension
+        return "/".join(p for p in (folder, self._base() + extension) if p)
+
+    def _place(self, name: str) -> str:
+        """Where the driver will move it: with others that make one output together, to the parts."""
+        piece = self._split.pieces[0]
+        return name if piece.whole or not self._sink.by_input else f"{PARTS}/{name}/{piece.start}"
+
     def _writer(self, folder: str) -> Any:
         if folder not in self._writers:
             kind = "jsonl" if folder == _REJECTS else self._sink.format
-            file = self._open.enter_context(self._store.create(f"{self._aside}/{len(self._writers)}"))
+            name = f"{self._aside}.{len(self._writers)}"
+            file = self._open.enter_context(self._store.create(name, self._place(self._name(folder))))
             self._writers[folder] = open_writer(file, kind, self._schema, compression=self._sink.compression)
         return self._writers[folder]
 
@@ -104,7 +119,8 @@ class Writing:
 
     def _bad(self, bad: Bad) -> None:
         if self._quarantine is None:
-            self._quarantine = self._open.enter_context(self._store.create(f"{self._aside}/quarantine"))
+            final = f"{PARTS}/_quarantine/{self._split.index}"
+            self._quarantine = self._open.enter_context(self._store.create(f"{self._aside}.quarantine", final))
         entry: dict[str, Any] = {
             "file": bad.file,
             "line": bad.line,
@@ -121,17 +137,16 @@ class Writing:
 
     def finish(self) -> SplitResult:
         """Close the files and say what they are."""
+        closed = [(folder, *writer.close()) for folder, writer in self._writers.items()]
+        self._open.close()  # an object store has all of a file only then
         outputs = []
-        for number, (folder, writer) in enumerate(self._writers.items()):
-            rows, size, digest = writer.close()
-            extension = replace(self._sink, format="jsonl").extension if folder == _REJECTS else self._sink.extension
-            name = "/".join(p for p in (folder, self._base() + extension) if p)
-            outputs.append(Output(f"{self._aside}/{number}", name, rows, size, digest))
+        for number, (folder, rows, size, digest) in enumerate(closed):
+            receipt = self._store.receipt(f"{self._aside}.{number}")
+            outputs.append(Output(receipt, self._name(folder), rows, size, digest))
             if folder != _REJECTS:
                 self.tally.bytes_out += size
-        self._open.close()
         self.tally.check(f"split {self._split.index}")
-        quarantine = None if self._quarantine is None else f"{self._aside}/quarantine"
+        quarantine = None if self._quarantine is None else self._store.receipt(f"{self._aside}.quarantine")
         return SplitResult(self._split.index, self.tally, tuple(outputs), quarantine, tuple(self._lines))
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import fsspec
+from fsspec.utils import glob_translate
 
-from tamis.errors import InputError, UsageError, hint
+from tamis.errors import InputError, TamisError, UsageError, hint
+from tamis.io.reading import Seen, open_remote, probe, tag_of, urlpath
+from tamis.io.remote import connect, is_http, is_s3, object_pages, parted, persist, plainly
 
 __all__ = ["EXTENSIONS", "InputFile", "get_all_files_paths_under", "line_number", "list_files", "open_input"]
 
@@ -25,12 +30,12 @@ EXTENSIONS = {
 _PACKED = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InputFile:
     """One file of documents."""
 
     path: str
-    """As it is opened: an absolute local path, or a URL."""
+    """An absolute local path, or a URL without its secrets: what is shown, compared and written down."""
     name: str
     """Path below the folder that all inputs share, '/'-separated: tells equal names in two folders apart."""
     size: int
@@ -39,6 +44,10 @@ class InputFile:
     """Changes when the content does: modification time, or the store's tag."""
     format: str
     compression: str | None = None
+    ranges: bool = True
+    """Whether a part of it can be read by itself; a web server may send only the whole."""
+    secret: str = field(default="", repr=False)
+    """The whole URL, where it holds what :attr:`path` must not show."""
 
 
 def kind_of(path: str) -> tuple[str | None, str | None]:
@@ -55,11 +64,20 @@ def kind_of(path: str) -> tuple[str | None, str | None]:
     return EXTENSIONS.get(extension), packed
 
 
-def open_input(path: str) -> BinaryIO:
-    """Open a local path or URL for reading, unbuffered where it is local."""
-    if "://" in path:
-        return cast("BinaryIO", fsspec.open(path, "rb").open())
-    return cast("BinaryIO", Path(path).open("rb", buffering=0))
+def open_input(file: str | InputFile, *, until: int | None = None) -> BinaryIO:
+    """Open a local path or URL for reading, unbuffered.
+
+    What lies behind a URL is read in blocks, ahead of the reader, and held to the size and version of an
+    :class:`InputFile`: where it is something else by now, that is an :class:`InputError` (:mod:`tamis.io.reading`).
+    ``until`` is where the reader means to stop, so that not much more is fetched.
+    """
+    path = file if isinstance(file, str) else file.path
+    if "://" not in path:
+        return cast("BinaryIO", Path(path).open("rb", buffering=0))
+    if isinstance(file, str):
+        return open_remote(path, until=until)
+    seen = Seen(file.size if file.size or file.ranges else -1, file.version, file.ranges)
+    return open_remote(file.secret or path, seen, until=until, seekable=file.format == "parquet")
 
 
 def line_number(path: str, offset: int) -> int:
@@ -72,11 +90,13 @@ def line_number(path: str, offset: int) -> int:
     return line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
     path: str
     size: int
     version: str
+    ranges: bool = True
+    secret: str = ""
 
 
 def list_files(
@@ -115,7 +135,7 @@ def list_files(
         raise InputError(message)
     root = _common_folder(list(found))
     return tuple(
-        InputFile(path, path[len(root) :], file.size, file.version, kind, packed)
+        InputFile(path, path[len(root) :], file.size, file.version, kind, packed, file.ranges, file.secret)
         for path, (file, kind, packed) in sorted(found.items())
     )
 
@@ -207,39 +227,118 @@ def _is_json(path: str) -> bool:
     return path.lower().endswith((".json", *(f".json{packed}" for packed in _PACKED)))
 
 
+_MAGIC = re.compile(r"[*?\[]")
+_AT_A_TIME = 16
+"""Web servers have no listing that says sizes: so many files are asked for at a time."""
+
+
 def _remote(url: str, format: str | None, *, recursive: bool) -> Iterator[_Found]:
+    shown = parted(url)[0]
+    list_them = _on_web_server if is_http(url) else _in_bucket if is_s3(url) else _behind
     try:
-        fs, root = fsspec.core.url_to_fs(url)
-        if any(c in root for c in "*?["):
-            names = {n: info for n, info in fs.glob(root, detail=True).items() if info.get("type") != "directory"}
-        elif fs.isdir(root):
-            names = fs.find(root, maxdepth=None if recursive else 1, detail=True)
-            yield from _wanted(url, format, _remote_files(fs, root, names))
-            return
-        else:
-            names = {root: fs.info(root)}
+        root, files = list_them(url, recursive=recursive)
     except FileNotFoundError as error:
-        message = f"{url} does not exist."
+        message = f"{shown} does not exist."
         raise InputError(message) from error
+    except TamisError:
+        raise
     except (ImportError, OSError, ValueError) as error:
-        message = f"{url} cannot be listed: {error}"
+        message = f"{shown} cannot be listed: {plainly(error)}"
         raise InputError(message) from error
-    if not names:
-        message = f"no file matches {url}."
+    if root is not None:
+        yield from _wanted(shown, format, [file for file in files if _is_open(file.path, root)])
+        return
+    if not files:
+        message = f"no file matches {shown}."
         raise InputError(message)
-    yield from (_remote_file(fs, name, info) for name, info in names.items())
+    yield from files
 
 
-def _remote_files(fs: Any, root: str, names: dict[str, Any]) -> Iterator[_Found]:
-    for name, info in names.items():
-        below = name[len(root) :].strip("/").split("/")
-        if kind_of(name)[0] is not None and not any(part.startswith(("_", ".")) for part in below):
-            yield _remote_file(fs, name, info)
+def _is_open(path: str, root: str) -> bool:
+    """Whether a file below a folder is one of documents, and not hidden."""
+    below = path[len(root) :].strip("/").split("/")
+    return kind_of(path)[0] is not None and not any(part.startswith(("_", ".")) for part in below)
 
 
-def _remote_file(fs: Any, name: str, info: Any) -> _Found:
-    tags = (info.get(key) for key in ("ETag", "etag", "mtime", "LastModified", "created"))
-    return _Found(fs.unstrip_protocol(name), int(info.get("size") or 0), str(next((t for t in tags if t), "")))
+Listing = tuple[str | None, list[_Found]]
+"""(the folder that the files lie in, or None where they were named or matched; the files)."""
+
+
+def _behind(url: str, *, recursive: bool) -> Listing:
+    """Anything that fsspec knows."""
+    fs, root = connect(url)
+
+    def find() -> tuple[bool, dict[str, Any]]:
+        if _MAGIC.search(root):
+            return False, {n: i for n, i in fs.glob(root, detail=True).items() if i.get("type") != "directory"}
+        if fs.isdir(root):
+            return True, fs.find(root, maxdepth=None if recursive else 1, detail=True)
+        return False, {root: fs.info(root)}
+
+    is_folder, found = persist(find, f"{parted(url)[0]} cannot be listed", InputError)
+    files = []
+    for name, info in found.items():
+        path, secret = parted(_url_of(fs, name, url))
+        files.append(_Found(path, int(info.get("size") or 0), tag_of(info), secret=secret))
+    return (parted(_url_of(fs, root, url))[0] if is_folder else None), files
+
+
+def _url_of(fs: Any, name: str, url: str) -> str:
+    """The URL of a path; some file systems forget the host."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    whole = str(fs.unstrip_protocol(name))
+    return whole if not host or host in whole else f"{scheme}://{host}/{name.lstrip('/')}"
+
+
+def _in_bucket(url: str, *, recursive: bool) -> Listing:
+    """One listing by pages of 1,000, and no request per object."""
+    fs, root = connect(url)
+    bucket, key, version = fs.split_path(root)
+    key = key.rstrip("/")
+    doing = f"{url} cannot be listed"
+    magic = _MAGIC.search(key)
+    if key and not url.endswith("/") and (version or magic or kind_of(key)[0] is not None):
+        try:
+            info = persist(partial(fs.info, root), doing, InputError)
+        except FileNotFoundError:
+            if version:
+                raise
+        else:
+            if info["type"] == "file":
+                return None, [_Found(f"s3://{root}", int(info["size"]), tag_of(info))]
+    prefix = key[: magic.start()] if magic else key and key + "/"
+    pages = object_pages(fs, bucket, prefix, doing=doing, recursive=recursive or magic is not None)
+    found = [_Found(f"s3://{bucket}/{name}", size, tag) for page in pages for name, size, tag in page]
+    if magic:
+        matches = re.compile(glob_translate(f"s3://{bucket}/{key}")).match
+        return None, [file for file in found if matches(file.path)]
+    if found or not key:
+        return f"s3://{bucket}/{prefix}", found
+    info = persist(partial(fs.info, root), doing, InputError)
+    if info["type"] == "directory":  # nothing but folders in it
+        return f"s3://{bucket}/{prefix}", []
+    return None, [_Found(f"s3://{root}", int(info["size"]), tag_of(info))]
+
+
+def _on_web_server(url: str, *, recursive: bool) -> Listing:
+    """A file, or what the links of a page lead to; each is asked for its size and whether parts of it can be had."""
+    fs, _ = connect(url)
+    doing = f"{parted(url)[0]} cannot be read"
+    root = None
+    if re.search(r"[*\[]", urlpath(url)):
+        urls = list(persist(partial(fs.glob, url), doing, InputError))
+    elif urlpath(url).endswith("/"):
+        root = urlpath(parted(url)[0])
+        depth = None if recursive else 1
+        urls = [u for u in persist(partial(fs.find, url, maxdepth=depth), doing, InputError) if _is_open(u, root)]
+    else:
+        urls = [url]
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        seen = list(pool.map(lambda u: persist(partial(probe, u), f"{parted(u)[0]} cannot be read", InputError), urls))
+    return root, [
+        _Found(parted(u)[0], max(s.size, 0), s.version, s.ranges, parted(u)[1]) for u, s in zip(urls, seen, strict=True)
+    ]
 
 
 def get_all_files_paths_under(

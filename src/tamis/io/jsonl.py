@@ -22,10 +22,9 @@ import zstandard
 from isal import igzip
 
 from tamis.io.convert import convert, json_text, misfits
-from tamis.io.files import open_input
 from tamis.io.hashed import HashedFile
 from tamis.io.ids import fill_ids
-from tamis.io.lines import Block, LongLine, TruncatedFile, blocks, unpacked
+from tamis.io.lines import Block, LongLine, TruncatedFile, as_listed, blocks, unpacked
 from tamis.io.records import RAW_LIMIT, Bad, End, Want
 from tamis.io.schema import Shape, is_json
 from tamis.io.splits import Piece
@@ -267,12 +266,12 @@ def read(piece: Piece, want: Want) -> Iterator[Batch | Bad | End]:
 
 
 def _blocks(piece: Piece, limit: int) -> Iterator[Block | LongLine]:
-    with open_input(piece.file.path) as file:
-        if piece.file.compression is None:
+    plain = piece.file.compression is None
+    end = None if piece.whole or not plain else piece.end
+    with as_listed(piece.file, until=end) as file:
+        if plain:
             file.seek(max(piece.start - 1, 0))
-            yield from blocks(unpacked(file, None), piece.start, None if piece.whole else piece.end, limit)
-        else:
-            yield from blocks(unpacked(file, piece.file.compression), 0, None, limit)
+        yield from blocks(unpacked(file, piece.file.compression), piece.start if plain else 0, end, limit)
 
 
 def scan(piece: Piece, *, documents: int | None = None) -> Shape:

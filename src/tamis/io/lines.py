@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -10,9 +12,11 @@ from typing import Any, BinaryIO
 import zstandard
 from isal import isal_zlib
 
+from tamis.errors import InputError
+from tamis.io.files import InputFile, open_input
 from tamis.io.records import RAW_LIMIT
 
-__all__ = ["COMPRESSIONS", "Block", "LongLine", "TruncatedFile", "blocks", "unpacked"]
+__all__ = ["COMPRESSIONS", "Block", "LongLine", "TruncatedFile", "as_listed", "blocks", "unpacked"]
 
 COMPRESSIONS: dict[str | None, str | None] = {None: None, "gz": "gz", "gzip": "gz", "zst": "zst", "zstd": "zst"}
 """Names of compressions and what their file names end with."""
@@ -41,6 +45,49 @@ class LongLine:
 
 class TruncatedFile(Exception):  # noqa: N818  not an error of the caller's
     """A compressed file ends in the middle or is damaged."""
+
+
+@contextmanager
+def as_listed(file: InputFile, *, until: int | None = None) -> Iterator[BinaryIO]:
+    """The file, open for reading and held to what was listed: a piece never comes from two versions of a file.
+
+    Raises :class:`InputError` where it has another size or time of change, when it is opened and when the reading
+    ends, well or with damage. It is the open file that is asked, not its path: where another file was put in its
+    place meanwhile, this piece still read the whole of the old one, and the next piece is refused. A failure of the
+    system to read is an :class:`InputError` as well, never taken for damage. ``until`` is where reading means to stop.
+    """
+    try:
+        with open_input(file, until=until) as handle:
+            _hold(file, handle)
+            try:
+                yield handle
+            except Exception:  # what looks like damage may be a file that was written to while it was read
+                _hold(file, handle)
+                raise
+            _hold(file, handle)
+    except OSError as error:
+        if error.errno is None:  # Arrow says so of damage
+            raise
+        message = f"{file.path} cannot be read: {error.strerror or error}. Finished splits are kept; run again."
+        raise InputError(message) from error
+
+
+def _hold(file: InputFile, handle: BinaryIO) -> None:
+    """One ``fstat``; what lies behind a URL is held to its tag by who reads it (:func:`tamis.io.files.open_input`)."""
+    if "://" in file.path:
+        return
+    status = os.fstat(handle.fileno())
+    if status.st_size != file.size:
+        how = f"it had {file.size:,} bytes and has {status.st_size:,} now"
+    elif file.version not in {"", str(status.st_mtime_ns)}:
+        how = f"it still has {file.size:,} bytes, but was written to"
+    else:
+        return
+    message = (
+        f"{file.path} changed after it was listed: {how}. Finished splits are kept. Put the file back as it was and "
+        "run again, or, where the change was meant, list the input again and start anew with --fresh (mode='fresh')."
+    )
+    raise InputError(message)
 
 
 ReadInto = Callable[[memoryview], int]

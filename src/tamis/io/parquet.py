@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq  # noqa: TID251  the room for Parquet
 
 from tamis.errors import InputError, MissingColumnError
-from tamis.io.files import InputFile, open_input
+from tamis.io.files import InputFile
 from tamis.io.hashed import HashedFile
 from tamis.io.ids import fill_ids
+from tamis.io.lines import as_listed
 from tamis.io.records import Bad, End, Want
 from tamis.io.splits import Piece
 from tamis.table import ROW, Batch, Origin, conform
 
-__all__ = ["ParquetWriter", "merge", "pieces", "read", "schema_of"]
+__all__ = ["ParquetWriter", "merge", "pieces", "read", "rows_of", "schema_of"]
 
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 10_000
@@ -35,7 +36,7 @@ def schema_of(files: Sequence[InputFile]) -> pa.Schema:
     first = ""
     for file in chosen:
         try:
-            with open_input(file.path) as handle:
+            with as_listed(file) as handle:
                 found = pq.read_schema(handle).remove_metadata()
         except _DAMAGED:
             continue  # said when the file is read
@@ -53,12 +54,20 @@ def schema_of(files: Sequence[InputFile]) -> pa.Schema:
     return unified
 
 
+def rows_of(file: BinaryIO) -> int | None:
+    """Rows of a Parquet file, as its footer says; None where it has none that can be read."""
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except _DAMAGED:
+        return None
+
+
 def pieces(file: InputFile, split_size: int) -> Iterator[Piece]:
     """The file whole, or in ranges of row groups of about ``split_size`` bytes."""
     groups: list[int] = []
     if file.size > split_size:
         try:
-            with open_input(file.path) as handle:
+            with as_listed(file) as handle:
                 meta = pq.ParquetFile(handle).metadata
                 groups = [_stored(meta.row_group(i)) for i in range(meta.num_row_groups)]
         except _DAMAGED:
@@ -86,7 +95,7 @@ def read(piece: Piece, want: Want) -> Iterator[Batch | Bad | End]:
     """The documents of a range of row groups in bounded batches."""
     row = 0
     try:
-        with open_input(piece.file.path) as handle:
+        with as_listed(piece.file) as handle:
             file = pq.ParquetFile(handle, pre_buffer=False)
             for table in _tables(file, piece, want):
                 numbers = np.arange(row, row + table.num_rows)
@@ -137,11 +146,23 @@ def fitted(table: pa.Table, want: Want, file_name: str) -> pa.Table:
     return pa.table(out) if out else pa.table({ROW: np.arange(rows)})
 
 
+class _Target(HashedFile):
+    """What Arrow writes to.
+
+    Its writer ends the file when it is garbage collected, after an error too. Whoever owns the file beneath has closed
+    it by then, and nothing more is written to it.
+    """
+
+    def write(self, data: object) -> int:
+        """Write all of ``data``, unless the file was given up."""
+        return memoryview(data).nbytes if self._file.closed else super().write(data)  # type: ignore[arg-type]
+
+
 class ParquetWriter:
     """Writes batches as Parquet (zstd); the bytes depend on the content alone."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        self._file = HashedFile(file)
+        self._file = _Target(file)
         self._schema = schema
         self._writer = pq.ParquetWriter(self._file, schema, compression="zstd")
         self._held: list[pa.Table] = []
@@ -176,7 +197,7 @@ def merge(parts: Sequence[Callable[[], BinaryIO]], target: BinaryIO) -> None:
     for opened in parts:
         with opened() as handle:
             file = pq.ParquetFile(handle, pre_buffer=False)
-            writer = writer or pq.ParquetWriter(target, file.schema_arrow, compression="zstd")
+            writer = writer or pq.ParquetWriter(_Target(target), file.schema_arrow, compression="zstd")
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))

@@ -10,7 +10,7 @@ from tamis.io.files import InputFile
 __all__ = ["Piece", "Split", "pack"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of one file: a range of bytes (JSONL), row groups (Parquet) or rows (in memory).
 
@@ -26,7 +26,7 @@ class Piece:
     """Whether it is the whole file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Split:
     """A unit of work: one worker runs it, and it is done or not done as a whole."""
 

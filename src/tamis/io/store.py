@@ -1,7 +1,7 @@
 """An output directory, local or behind an fsspec URL: the few things a run does to it.
 
-Every path here is relative to the directory and '/'-separated. ``move`` is atomic on a local disk; on an
-object store it is what the store offers (copy, then delete), and an object becomes visible whole.
+Every path here is relative to the directory and '/'-separated. What lies behind a URL is in :mod:`tamis.io.objects`
+and, for S3, in :mod:`tamis.io.s3`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
-
-import fsspec
+from typing import BinaryIO, Protocol
 
 from tamis.errors import OutputError, OutputRefusedError
+from tamis.io.remote import is_s3
 
 __all__ = ["Store", "open_store", "said_plainly"]
+
+_SYNC_EVERY = 1.0
+"""Seconds between two syncs of a journal. A power cut in between loses its last lines, and those splits run again."""
 
 
 class Store(Protocol):
     """The operations."""
 
     path: str
+    parallel: int
+    """Moves that may be under way at once: 1 on a local disk, where one takes microseconds."""
+    inherited: bool
+    """Whether the lock was taken over from a run that died."""
 
     def exists(self, name: str) -> bool:
         """Whether a file or folder of that name exists."""
@@ -43,16 +50,35 @@ class Store(Protocol):
         """Write a file so that a reader sees the old content or the new, never a part."""
         ...
 
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Every file at any depth, as (name, size in bytes), in no order; none where the directory does not exist."""
+        ...
+
     def append(self, name: str, line: bytes) -> None:
-        """Add one line to the journal ``name``."""
+        """Add one line to the journal ``name``. A power cut may lose what was added since the last :meth:`sync`."""
+        ...
+
+    def sync(self) -> None:
+        """Make what was appended last, and let go of the journals."""
         ...
 
     def lines(self, name: str) -> Iterator[bytes]:
         """The lines of the journal ``name``; a torn last line included."""
         ...
 
-    def create(self, name: str) -> BinaryIO:
-        """Open a new file for writing; its folders are made."""
+    def create(self, name: str, final: str | None = None) -> BinaryIO:
+        """Open a new file for writing; its folders are made.
+
+        ``final`` is the name that it will be moved to: a store that knows it need not copy then.
+        """
+        ...
+
+    def receipt(self, name: str) -> str:
+        """After a file that was created here is closed: what :meth:`move` in another process takes as its source."""
+        ...
+
+    def settle(self, name: str) -> None:
+        """Make a closed file last through a power cut, before what it was made from is removed."""
         ...
 
     def open(self, name: str) -> BinaryIO:
@@ -60,7 +86,10 @@ class Store(Protocol):
         ...
 
     def move(self, source: str, target: str) -> None:
-        """Rename a file over another."""
+        """Put a file, named or by its :meth:`receipt`, in the place of another: a reader sees the old or the new one.
+
+        As many as :attr:`parallel` may be under way at once, from several threads.
+        """
         ...
 
     def remove(self, name: str) -> None:
@@ -76,7 +105,11 @@ class Store(Protocol):
         ...
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Hold the directory for this process, or refuse because another holds it."""
+        """Hold the directory for this process, or refuse because another holds it.
+
+        Taking it and giving it back clears away what no listing shows of runs that died: uploads that were not
+        completed. Where it was lost meanwhile to another run, whatever changes the directory raises ``OutputError``.
+        """
         ...
 
 
@@ -85,6 +118,12 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     text = os.fspath(path)
     if "://" not in text or text.startswith("file://"):
         return LocalStore(text.removeprefix("file://"))
+    if is_s3(text):
+        from tamis.io.s3 import S3Store  # noqa: PLC0415  what a local run does not need takes no time
+
+        return S3Store(text)
+    from tamis.io.objects import RemoteStore  # noqa: PLC0415
+
     return RemoteStore(text)
 
 
@@ -114,7 +153,11 @@ class LocalStore:
 
     def __init__(self, path: str) -> None:
         self.path = str(Path(path).expanduser().absolute())
+        self.parallel = 1
+        self.inherited = False
         self._root = Path(self.path)
+        self._journals: dict[str, int] = {}
+        self._synced = 0.0
 
     def _at(self, name: str) -> Path:
         return self._root / name
@@ -146,14 +189,54 @@ class LocalStore:
             os.fsync(file.fileno())
         self.move(aside, name)
 
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Every file."""
+        for folder, _, names in os.walk(self.path):
+            below = folder[len(self.path) + 1 :]
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # gone in between
+                    yield f"{below}/{name}" if below else name, (Path(folder) / name).stat().st_size
+
     def append(self, name: str, line: bytes) -> None:
         """One ``write`` of a whole line; a kill in the middle leaves a torn last line at worst."""
+        descriptor = self._journals.get(name)
+        if descriptor is None:
+            descriptor = self._journals[name] = self._journal(name)
+        whole, written = line + b"\n", 0
+        try:
+            while written < len(whole):
+                written += os.write(descriptor, whole[written:])
+        except OSError as error:
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)  # a full disk takes a part of a line
+            error.filename = error.filename or str(self._at(name))
+            raise
+        now = time.monotonic()
+        if now - self._synced >= _SYNC_EVERY:
+            os.fsync(descriptor)
+            self._synced = now
+
+    def _journal(self, name: str) -> int:
+        """Open a journal for appending; a torn last line gets its end, so that what follows stands by itself."""
         path = self._at(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            os.write(descriptor, b"\n")
+        return descriptor
+
+    def sync(self) -> None:
+        """``fsync``, and close."""
+        try:
+            for descriptor in self._journals.values():
+                os.fsync(descriptor)
+        finally:
+            self._close_journals("")
+
+    def _close_journals(self, name: str) -> None:
+        """Close those that are the file ``name`` or lie below it."""
+        for journal in [j for j in self._journals if not name or j == name or j.startswith(f"{name}/")]:
+            os.close(self._journals.pop(journal))
 
     def lines(self, name: str) -> Iterator[bytes]:
         """The lines."""
@@ -161,11 +244,20 @@ class LocalStore:
             with self._at(name).open("rb") as file:
                 yield from file
 
-    def create(self, name: str) -> BinaryIO:
+    def create(self, name: str, final: str | None = None) -> BinaryIO:
         """Open for writing."""
         path = self._at(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
+
+    def receipt(self, name: str) -> str:
+        """The name itself."""
+        return name
+
+    def settle(self, name: str) -> None:
+        """``fsync``."""
+        with self.open(name) as file:
+            os.fsync(file.fileno())
 
     def open(self, name: str) -> BinaryIO:
         """Open for reading."""
@@ -179,6 +271,7 @@ class LocalStore:
 
     def remove(self, name: str) -> None:
         """Delete it."""
+        self._close_journals(name)
         path = self._at(name)
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -203,6 +296,7 @@ class LocalStore:
         path = self._at(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            was_there = path.exists()  # whoever ends in order removes it
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise said_plainly(error, str(path)) from error
@@ -214,89 +308,10 @@ class LocalStore:
             # The file we locked may have been unlinked by a run that ended in between: then it guards nothing.
             if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
                 raise _held(self.path)
+            self.inherited = was_there
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
-
-
-class RemoteStore:
-    """A directory behind an fsspec URL."""
-
-    def __init__(self, url: str) -> None:
-        self.path = url.rstrip("/")
-        fs, root = fsspec.core.url_to_fs(self.path)
-        self._fs: Any = fs
-        self._root: str = root.rstrip("/")
-
-    def _at(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
-    def exists(self, name: str) -> bool:
-        """Whether it exists."""
-        return bool(self._fs.exists(self._at(name)))
-
-    def names(self) -> list[str]:
-        """The entries at the top."""
-        try:
-            found = self._fs.ls(self._root, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
-
-    def read(self, name: str) -> bytes | None:
-        """The content of a file."""
-        try:
-            return cast("bytes", self._fs.cat_file(self._at(name)))
-        except FileNotFoundError:
-            return None
-
-    def replace(self, name: str, content: bytes) -> None:
-        """An object store shows an object only when it is whole."""
-        self._fs.pipe_file(self._at(name), content)
-
-    def append(self, name: str, line: bytes) -> None:
-        """Object stores cannot append: every line is an object below ``name``, numbered."""
-        number = len(self._fs.ls(self._at(name), detail=False)) if self.exists(name) else 0
-        self._fs.pipe_file(f"{self._at(name)}/{number:09d}", line + b"\n")
-
-    def lines(self, name: str) -> Iterator[bytes]:
-        """The lines."""
-        if self.exists(name):
-            for path in sorted(self._fs.ls(self._at(name), detail=False)):
-                yield cast("bytes", self._fs.cat_file(path))
-
-    def create(self, name: str) -> BinaryIO:
-        """Open for writing."""
-        with contextlib.suppress(NotImplementedError, FileExistsError):
-            self._fs.makedirs(self._at(name).rsplit("/", 1)[0], exist_ok=True)
-        return cast("BinaryIO", self._fs.open(self._at(name), "wb"))
-
-    def open(self, name: str) -> BinaryIO:
-        """Open for reading."""
-        return cast("BinaryIO", self._fs.open(self._at(name), "rb"))
-
-    def move(self, source: str, target: str) -> None:
-        """Copy, then delete."""
-        with contextlib.suppress(NotImplementedError, FileExistsError):
-            self._fs.makedirs(self._at(target).rsplit("/", 1)[0], exist_ok=True)
-        self._fs.mv(self._at(source), self._at(target))
-
-    def remove(self, name: str) -> None:
-        """Delete it."""
-        if self.exists(name):
-            self._fs.rm(self._at(name), recursive=True)
-
-    def prune(self) -> None:
-        """Object stores have no folders."""
-
-    def size(self, name: str) -> int:
-        """Size in bytes."""
-        return int(self._fs.size(self._at(name))) if self.exists(name) else -1
-
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """No lock: object stores have none that dies with its holder."""
-        yield
