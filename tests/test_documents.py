@@ -84,6 +84,12 @@ def test_the_page_on_classifying_runs(write_jsonl, tmp_path, monkeypatch, models
     assert DocumentDataset.read_parquet("topics/").count() == 42
 
 
+def test_the_page_on_object_storage_runs(write_jsonl, tmp_path, monkeypatch, models):
+    write_jsonl("crawl/a.jsonl", DOCS)
+    monkeypatch.chdir(tmp_path)
+    run("\n".join(blocks("python", "docs/object-storage.md")), models)
+
+
 def test_the_readme_recipe_is_valid(write_jsonl, tmp_path):
     (recipe,) = blocks("toml")
     assert tomllib.loads(recipe)
@@ -101,7 +107,10 @@ def test_the_example_runs(write_jsonl, tmp_path):
     assert "42 records: 40 kept, 2 rejected, 0 quarantined" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/classify.md", "bench/README.md"])
+PAGES = ["README.md", "bench/README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
