@@ -115,14 +115,21 @@ def at_the_side(action: Callable[[], None]) -> threading.Thread:
 
 
 def test_an_actor_that_is_killed_costs_its_split(cluster, second, source, marks, tmp_path):
+    def others(killed: set[int]) -> list[int]:
+        return [pid for _, pid in marked(marks) if pid not in killed and ray_cluster.alive(pid)]
+
     def kill_two():
-        for n in (1, 3):
-            wait_for(lambda n=n: len(marked(marks)) >= n)
-            alive = [pid for _, pid in marked(marks) if ray_cluster.alive(pid)]
-            os.kill(alive[0], signal.SIGKILL)
+        killed: set[int] = set()
+        for _ in range(2):
+            wait_for(lambda: others(killed))
+            pid = others(killed)[0]
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
 
     killer = at_the_side(kill_two)
-    result = run(slow(source, marks), tmp_path / "out")
+    result = run(
+        slow(source, marks, 0.1), tmp_path / "out"
+    )  # 12 s of work: on a busy machine an actor takes 5 to start
     killer.join()
     assert documents(tmp_path / "out") == list(range(DOCUMENTS))
     assert len(result.deaths) == 2
@@ -130,7 +137,7 @@ def test_an_actor_that_is_killed_costs_its_split(cluster, second, source, marks,
         "a worker process ended without a word (killed, crashed, or out of memory)"
     }
     run(slow(source, marks, 0), tmp_path / "calm", "embedded")
-    assert len(marked(marks)) >= 4
+    assert len(marked(marks)) >= 3
     assert {k: v for k, v in tree(tmp_path / "out").items() if "part-" in k} == {
         k: v for k, v in tree(tmp_path / "calm").items() if "part-" in k
     }
