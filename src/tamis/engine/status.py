@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -29,6 +28,7 @@ from tamis.engine.handout import Death
 from tamis.engine.ledger import HOME, JOURNAL, MANIFEST, RUN, STATUS, parse_lines
 from tamis.engine.tally import Tally
 from tamis.errors import TamisError, UsageError
+from tamis.io.processes import started, this_machine
 from tamis.io.store import Store, open_store, said_plainly
 
 __all__ = ["BEAT_EVERY", "Beat", "Pulse", "State", "Status", "StatusReader", "read_status"]
@@ -175,26 +175,11 @@ def _sentence(error: BaseException, path: str) -> str | None:
 def _who() -> dict[str, Any]:
     """This process, so that a reader can tell whether it is still there."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "machine": _machine(), "started": _process(pid)[0]}
+    return {"host": socket.gethostname(), "pid": pid, "machine": _machine(), "started": started(pid)}
 
 
 def _machine() -> str:
-    """The running system and its set of processes: a number means the same process where both are the same."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:  # not Linux
-        return socket.gethostname()
-
-
-def _process(pid: int) -> tuple[str | None, str]:
-    """(when a process started, in ticks of its machine; its state), (None, "") where the system does not say."""
-    try:
-        # What follows the name, which may hold anything: the state is field 3, the start field 22.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None, ""
-    return fields[19], fields[0]
+    return this_machine() or socket.gethostname()
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -323,9 +308,8 @@ class StatusReader:
     def _alive(self, told: Mapping[str, Any]) -> bool | None:
         """Whether the run that published this is at work; None where that cannot be told yet."""
         if told["machine"] == _machine():
-            started, state = _process(told["pid"])
-            if told["started"] is not None:
-                return started == told["started"] and state not in {"Z", "X"}
+            if told["started"]:
+                return bool(started(told["pid"]) == told["started"])
             with contextlib.suppress(PermissionError):  # it is there, and somebody else's
                 try:
                     os.kill(told["pid"], 0)

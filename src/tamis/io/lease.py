@@ -16,12 +16,12 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
 from tamis.errors import OutputError, OutputRefusedError, TamisError
+from tamis.io.processes import started, this_machine
 from tamis.io.remote import persist
 
 __all__ = ["BEAT", "LEASE", "Lease", "LeaseObject"]
@@ -61,24 +61,6 @@ class LeaseObject(Protocol):
 def now() -> float:
     """A clock that goes on while a laptop sleeps: a holder that wakes up must know how long it was away."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-def this_machine() -> str:
-    """The running system and its set of processes; "" where that cannot be told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def started(pid: int) -> str:
-    """When a process of this machine started, in ticks; "" where there is none, or it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in {"Z", "X"} else fields[19]
 
 
 class Lease:
