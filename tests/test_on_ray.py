@@ -32,7 +32,6 @@ from tamis.modifiers import UrlRemover
 from tiny_checkpoints import WORDS, encoder_checkpoint, sequence_classifier
 from tiny_words import save_word_tokenizer
 
-pytestmark = pytest.mark.xdist_group("ray")
 ROOT = Path(__file__).parent.parent
 
 

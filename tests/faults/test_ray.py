@@ -28,7 +28,6 @@ from tamis.engine.tree import MergeTree
 from tamis.io.source import make_want
 from tamis.modifiers import DocumentModifier, Modify
 
-pytestmark = pytest.mark.xdist_group("ray")
 DOCUMENTS = 120
 
 
@@ -172,7 +171,9 @@ def test_a_node_that_dies_costs_what_was_at_work_on_it(cluster, second, source, 
     result = run(slow(source, marks, 0.05), tmp_path / "out")
     killer.join()
     assert documents(tmp_path / "out") == list(range(DOCUMENTS))
-    assert [d.cause for d in result.deaths] == ["the machine of a worker went away"]
+    # Which of the two is said depends on who notices first: the connection to the actor, or Ray's health check.
+    (death,) = result.deaths
+    assert death.cause in {"the machine of a worker went away", "a worker could not be reached any more"}
     wait_for(lambda: not [pid for node, pid in marked(marks) if node == second.node_id and ray_cluster.alive(pid)])
 
 

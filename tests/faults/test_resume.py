@@ -154,7 +154,7 @@ def test_orphaned_workers_end_themselves(script, tmp_path):
 
 
 def test_a_directory_that_another_run_is_writing_is_refused(script, tmp_path):
-    process = start(script, tmp_path / "out", pause=0.02)
+    process = start(script, tmp_path / "out", pause=0.08)
     deadline = time.monotonic() + 20
     while not (tmp_path / "out/_tamis/run.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
