@@ -174,10 +174,16 @@ def test_sampling_is_in_proportion_to_the_weights():
     assert (abs(found - shares) < 4 * np.sqrt(shares * (1 - shares) / 4000)).all()
 
 
+def test_noise_has_nothing_to_do_with_a_split_by_the_same_seed():
+    ids = [f"d{i}" for i in range(4000)]
+    _, scores = Resample(1, seed=5).scores(table_of([(i, 0.0) for i in ids]))
+    assert abs(np.corrcoef(scores[:, 0], gumbel(ids, 5))[0, 1]) < 0.06  # four standard deviations
+
+
 def test_noise_is_a_function_of_seed_id_and_target():
     table = table_of([("a", 1.0, 1.0), ("b", 2.0, 2.0)], 2)
     _, scores = Resample(2, ("w0", "w1"), (1, 1), seed=9).scores(table)
-    np.testing.assert_array_equal(scores[:, 0], np.array([1.0, 2.0]) + gumbel(["a", "b"], 9))
+    assert not np.isclose(scores[:, 0], np.array([1.0, 2.0]) + gumbel(["a", "b"], 9)).any()
     assert not np.isclose(scores[:, 0], scores[:, 1]).any()
     _, again = Resample(1, "w0", seed=9).scores(table.slice(1))
     assert again[0, 0] == scores[1, 0]

@@ -28,7 +28,9 @@ __all__ = ["Best", "BestDocuments", "Cut", "Resample", "Resampled", "Selection",
 _SLACK = 1 << 16
 """Documents that gather beyond twice those wanted before the worse ones are dropped."""
 _APART = 0x9E3779B97F4A7C15
-"""Between the seeds of two targets: their noises have nothing to do with each other."""
+"""Between the seeds of two targets, and of the first and the seed itself: their noises have nothing to do with each
+other. With the seed itself, drawing from one half of an earlier split by the same seed is drawing by what made the
+half: 57.8 % of a random choice was from a source of 50.7 %."""
 
 
 class Cut(NamedTuple):
@@ -131,7 +133,7 @@ class Resample(FoldThenStage):
         for target, column in enumerate(self.weights):
             weights = weights_of(table, column, ids, self.name)
             if not self.top_k:
-                weights = weights + gumbel(ids.to_pylist(), self.seed + target * _APART)
+                weights = weights + gumbel(ids.to_pylist(), self.seed + (target + 1) * _APART)
             scores[:, target] = np.where(chosen_from, weights, -np.inf)
         return ids, scores
 
