@@ -111,7 +111,14 @@ MODELS = {
 }
 """Stages that need a model hold the contract beside the models that are made for them."""
 ELSEWHERE = {
+    "AroundCut": "test_importance.py",
     "BestDocuments": "test_sample.py",
+    "Blank": "test_importance.py",
+    "ById": "test_importance.py",
+    "Excerpts": "test_importance.py",
+    "HashesFound": "test_importance.py",
+    "HybridWeight": "test_importance.py",
+    "IdCheck": "test_importance.py",
     "MixtureStep": "test_mixture.py",
     "MixtureWeights": "test_mixture.py",
     "NgramCounts": "test_ngram_selection.py",
@@ -120,6 +127,9 @@ ELSEWHERE = {
     "Resample": "test_sample.py",
     "Resampled": "test_sample.py",
     "SampleVectors": "test_mixture.py",
+    "Several": "test_importance.py",
+    "TextHashes": "test_importance.py",
+    "Values": "test_importance.py",
     "WeightSummary": "test_sample.py",
 }
 """Those that need a table of their own."""

@@ -16,6 +16,7 @@ from tamis.cli_inspect import add_inspect
 from tamis.cli_models import add_train_classifier
 from tamis.cli_options import add_engine
 from tamis.cli_runs import add_status, add_verify
+from tamis.cli_select import add_select
 from tamis.cli_text import console_of_errors, console_of_output, escape, excerpt, number_text, printable
 from tamis.errors import TamisError
 
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_classify(commands).set_defaults(command=_classify)
     add_train_classifier(commands, console_of_output)
+    add_select(commands, console_of_output)
 
     add_inspect(commands)
     add_status(commands, console_of_output)

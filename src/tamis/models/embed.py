@@ -294,8 +294,14 @@ class Embed(ModelStage):
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the vectors, runs on a device."""
         _, layout = self.layout()
-        made = pa.field(self.column, pa.list_(pa.float32(), layout.width))
-        return self.needs_of((made,))
+        kind = pa.list_(pa.float32(), layout.width)
+        return self.needs_of((pa.field(self.column, kind, metadata={b"embedder": self.embedder.encode()}),))
+
+    @property
+    def embedder(self) -> str:
+        """The model's name, kept with the vectors: its hub id, or the last part of its directory's path."""
+        name = os.fspath(self.model)
+        return Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else ALIASES.get(name, name)
 
     def open(self) -> TableFunction:
         """Load the model onto its device and return the function that embeds."""
