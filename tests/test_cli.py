@@ -184,11 +184,19 @@ def test_demo_tells_what_was_dropped_and_teaches(tmp_path):
     assert "fewer than 16 words" in done.stdout
     assert re.search(r"\d+ of 300 right", done.stdout)
     assert "Some of what was dropped" in done.stdout
+    before, after = map(float, re.search(r"licence +([\d.]+)% of all, +([\d.]+)% of the chosen", done.stdout).groups())
+    assert after > 10 * before
     totals = json.loads((tmp_path / "demo/curated/_tamis/manifest.json").read_text())["totals"]
     assert totals["records"] > 3000
     parts = {p: len(read_jsonl(*(tmp_path / f"demo/curated/{p}").glob("*.jsonl"))) for p in ("train", "validation")}
     assert sum(parts.values()) == totals["kept"]
     assert 0.03 < parts["validation"] / totals["kept"] < 0.07
+
+
+def test_a_folder_may_be_called_as_a_recipe_is(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("demo").name == "demo.toml"
 
 
 def test_help_and_import_load_nothing_heavy():

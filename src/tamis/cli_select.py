@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from tamis.importance_judge import Ngram, Quality
 
-__all__ = ["add_select", "print_quality"]
+__all__ = ["add_select", "demo_selection", "print_quality"]
 
 _SOURCES = 12
 """Sources that are listed; the file has more."""
+_DEMO_SOURCE = "licence"
+_DEMO_CHOSEN = 200
 
 
 def add_select(commands: Any, console: Callable[[], Console]) -> None:
@@ -155,3 +157,38 @@ def _table(console: Console, header: list[str], rows: list[list[str]]) -> None:
         ]
         console.print("  ".join(cells).rstrip(), style=None if number else "dim", markup=False)
     console.print()
+
+
+def demo_selection(console: Console, curated: str, out: str) -> None:
+    """Choose from the demo's training part what is like one source in its validation part, and say how well it went."""
+    import shutil
+
+    import pyarrow.compute as pc
+
+    from tamis.dataset import DocumentDataset
+    from tamis.dsir import HashedNgramDSIR
+
+    console.print(
+        f"\n[bold]4. Select[/bold] {_DEMO_CHOSEN} documents that are like a few {_DEMO_SOURCE}s (tamis select)"
+    )
+    target, selected, cache = f"{out}/target", f"{out}/selected", f"{out}/selected.cache"
+    for folder in (selected, cache):
+        shutil.rmtree(folder, ignore_errors=True)
+    few = DocumentDataset.read_json(f"{curated}/validation")
+    few[pc.field("source") == _DEMO_SOURCE].to_json(target, mode="fresh", progress="off")
+    dsir = HashedNgramDSIR(
+        [f"{curated}/train"], [target], cache_dir=cache, min_example_length=20, target_laplace_smoothing=1.0
+    )
+    dsir.fit_ng_importance_estimator()
+    dsir.compute_hybrid_importance_weight(alpha=1.0)
+    dsir.resample(out_dir=selected, num_to_sample=_DEMO_CHOSEN)
+    quality = dsir.judge(selected)
+    d = quality.divergence
+    console.print(
+        f"   {quality.selected:,} of {quality.documents:,} chosen; KL(target ‖ documents) in nats: {d.random:.2f} at "
+        f"random, {d.selected:.2f} of the chosen",
+        markup=False,
+    )
+    for s in quality.sources[:_SOURCES]:
+        before, after = s.raw / max(1, quality.documents), s.selected / max(1, quality.selected)
+        console.print(f"   {printable(s.source):<12} {before:6.1%} of all, {after:6.1%} of the chosen", markup=False)

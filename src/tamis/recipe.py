@@ -261,7 +261,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """
     path = Path(name)
     shipped = shipped_recipes()
-    if not path.exists() and str(name) in shipped:
+    if not path.is_file() and str(name) in shipped:  # a folder may be called as a recipe is
         path = shipped[str(name)]
     try:
         text = path.read_text(encoding="utf-8")
