@@ -145,8 +145,15 @@ def test_weights_of_another_count_or_kind_are_refused(tmp_path):
     with pytest.raises(UsageError, match="and not numbers"):
         given_weights(tmp_path / "s.npy", raw, "log_weight", place(tmp_path))
     np.save(tmp_path / "p.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
-    with pytest.raises(UsageError, match=r"is no \.npy file of numbers"):
+    with pytest.raises(UsageError, match="holds object, and not numbers"):
         given_weights(tmp_path / "p.npy", raw, "log_weight", place(tmp_path))
+    (tmp_path / "t.npy").write_text("1.0 2.0")
+    with pytest.raises(UsageError, match=r"is no \.npy file of numbers"):
+        given_weights(tmp_path / "t.npy", raw, "log_weight", place(tmp_path))
+    np.save(tmp_path / "c.npy", np.zeros(2))
+    (tmp_path / "c.npy").write_bytes((tmp_path / "c.npy").read_bytes()[:-1])
+    with pytest.raises(InputError, match="ends before its 2 rows do"):
+        given_weights(tmp_path / "c.npy", raw, "log_weight", place(tmp_path))
     with pytest.raises(InputError, match="cannot be read"):
         given_weights(tmp_path / "none.npy", raw, "log_weight", place(tmp_path))
 

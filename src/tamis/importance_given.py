@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +69,57 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(each), "") if each.isdigit() else (-1, each) for each in re.split(r"(\d+)", str(path))]
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers in a .npy file, read some rows at a time: mapped into memory, a file that shrinks ends the process."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    """Bytes before the first number."""
+
+    @classmethod
+    def of(cls, path: Path) -> Numbers:
+        """What a file holds; raises InputError or UsageError where that is no numbers, row by row."""
+        try:
+            with path.open("rb") as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, by_column, dtype = read(file)
+                found = cls(path, shape, dtype, file.tell())
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror or error}."
+            raise InputError(message) from error
+        except ValueError as error:
+            message = f"{path} is no .npy file of numbers: {error}"
+            raise UsageError(message) from error
+        if dtype.kind not in "fiu":
+            message = f"{path} holds {dtype}, and not numbers."
+            raise UsageError(message)
+        if by_column and len(shape) > 1:
+            message = f"{path} is stored column by column. Save numpy.ascontiguousarray(...) of it."
+            raise UsageError(message)
+        return found
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
+
+    def rows(self, start: int, end: int) -> npt.NDArray[Any]:
+        """The rows of a range; raises InputError where the file ends before them."""
+        width = math.prod(self.shape[1:])
+        wanted = (min(end, len(self)) - start) * width
+        found = np.fromfile(self.path, self.dtype, wanted, offset=self.offset + start * width * self.dtype.itemsize)
+        if len(found) < wanted:
+            message = f"{self.path} ends before its {len(self):,} rows do. Write it again."
+            raise InputError(message)
+        return found.reshape(-1, *self.shape[1:])
+
+
 def load_numbers(path: Path) -> npt.NDArray[Any]:
-    """An array of numbers in a .npy file; raises InputError or UsageError where there is none."""
-    try:
-        found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror or error}."
-        raise InputError(message) from error
-    except ValueError as error:
-        message = f"{path} is no .npy file of numbers: {error}"
-        raise UsageError(message) from error
-    if found.dtype.kind not in "fiu":
-        message = f"{path} holds {found.dtype}, and not numbers."
-        raise UsageError(message)
-    return found
+    """All numbers of a .npy file."""
+    found = Numbers.of(path)
+    return found.rows(0, len(found))
 
 
 def _ids(documents: DocumentDataset) -> list[Any]:
@@ -89,10 +128,10 @@ def _ids(documents: DocumentDataset) -> list[Any]:
 
 def _paired(files: Sequence[Path], documents: DocumentDataset, column: str, name: str, place: Place) -> DocumentDataset:
     """Arrays in the order of the documents, with their ids."""
-    arrays = [load_numbers(path) for path in files]
+    arrays = [Numbers.of(path) for path in files]
     dimensions = 2 if column == "embedding" else 1
     for path, array in zip(files, arrays, strict=True):
-        if array.ndim != dimensions:
+        if len(array.shape) != dimensions:
             message = f"{path} has the shape {array.shape}; wanted is {'[documents, width]'[: 10 + 8 * dimensions]}."
             raise UsageError(message)
     ids = _ids(documents)
@@ -116,7 +155,7 @@ def _paired(files: Sequence[Path], documents: DocumentDataset, column: str, name
     return DocumentDataset.read_parquet(place.cache / name)
 
 
-def _pieces(arrays: Sequence[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+def _pieces(arrays: Sequence[Numbers]) -> Iterator[npt.NDArray[Any]]:
     for array in arrays:
         for start in range(0, len(array), _ROWS):
-            yield np.ascontiguousarray(array[start : start + _ROWS])
+            yield array.rows(start, start + _ROWS)
