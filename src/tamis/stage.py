@@ -40,6 +40,10 @@ class Needs:
     window: int = 0
     """Documents the stage wants to see at once: a model sorts them by length. 0: whatever a read brings. It gets
     fewer where the input ends or memory is bounded, and more by up to one read; answers must not depend on it."""
+    together: str = ""
+    """Stages in a row that say the same word here are all shown the same documents, also those that one of them
+    drops, so that they can share what they find out about a text. For what is cheaper to do for every document than
+    once more; such a stage replaces no column and counts nothing with the meter."""
 
 
 class Appendable(Protocol):

@@ -29,6 +29,7 @@ __all__ = [
     "marks",
     "put",
     "require",
+    "same_memory",
     "text",
     "true_mask",
 ]
@@ -178,3 +179,13 @@ def has_text(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
 def true_mask(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """A boolean Arrow column as a numpy mask; null counts as false."""
     return np.asarray(pc.fill_null(values, fill_value=False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def same_memory(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
+    """Whether two columns are the same buffers: what a stage returns that found nothing to change."""
+    if a.num_chunks != b.num_chunks:
+        return False
+    return all(
+        [x and x.address for x in left.buffers()] == [y and y.address for y in right.buffers()]
+        for left, right in zip(a.chunks, b.chunks, strict=True)
+    )

@@ -12,7 +12,7 @@ from tamis.io.records import Bad, End
 from tamis.io.source import Item
 from tamis.table import Batch
 
-__all__ = ["bad_from", "portion"]
+__all__ = ["bad_from", "portion", "said_of"]
 
 _KIND = "killed its worker"
 
@@ -82,3 +82,13 @@ def bad_from(document: Batch, kind: str, detail: str) -> Bad:
         raw=raw[: 1 << 20],
         size=len(raw),
     )
+
+
+def said_of(bad: Bad, line: int | None) -> str:
+    """One bad record as a sentence: file, line, byte offset, cause."""
+    place = [bad.file]
+    if line is not None:
+        place.append(f"line {line}")
+    if bad.offset >= 0:
+        place.append(f"byte {bad.offset}")
+    return f"{', '.join(place)}: {bad.kind}: {bad.detail}"

@@ -17,11 +17,12 @@ from tamis.engine.job import Engine, Errand, Event, Job, Sink, SplitResult, Task
 from tamis.engine.options import Options
 from tamis.engine.output import RunDirectory, RunKey
 from tamis.engine.plan import Checked, Plan, check, labels, stages_of, with_id
+from tamis.engine.portion import said_of
 from tamis.engine.status import Beat
 from tamis.engine.tally import Tally
 from tamis.engine.tree import MergeTree
 from tamis.engine.watch import Progress, Watch
-from tamis.engine.worker import Worker, said_of
+from tamis.engine.worker import Worker
 from tamis.errors import MissingColumnError, TooManyBadRecordsError
 from tamis.io.formats import output_names
 from tamis.io.records import Bad

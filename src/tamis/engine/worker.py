@@ -22,8 +22,9 @@ from tamis.engine.ahead import Told, ahead
 from tamis.engine.devices import visible_accelerators
 from tamis.engine.job import Errand, Event, Job, Output, Rejected, Sink, SplitResult, Task
 from tamis.engine.plan import labels
-from tamis.engine.portion import bad_from, portion
+from tamis.engine.portion import bad_from, portion, said_of
 from tamis.engine.tally import Tally
+from tamis.engine.together import groups, together
 from tamis.engine.window import Window
 from tamis.engine.writing import Writing
 from tamis.errors import BadRecordError, InputError, StageError, TamisError
@@ -33,9 +34,10 @@ from tamis.io.source import Source
 from tamis.io.splits import Split
 from tamis.io.store import said_plainly
 from tamis.meter import Measures, collecting
-from tamis.table import ROW, Batch, marks
+from tamis.stage import Needs
+from tamis.table import ROW, Batch, marks, same_memory
 
-__all__ = ["Event", "Job", "Output", "Rejected", "Report", "Sink", "SplitResult", "Worker", "said_of"]
+__all__ = ["Event", "Job", "Output", "Rejected", "Report", "Sink", "SplitResult", "Worker"]
 
 Report = Callable[[Tally], None]
 """Called now and then with the tally of the split so far."""
@@ -61,6 +63,9 @@ class Worker:
         self._functions = [stage.open() for stage in job.stages]
         self._windows = [needs.window for needs in job.needs] or [0] * len(job.stages)
         self._live = self._columns_needed_after()
+        unnamed = [()] * len(job.stages)
+        self._groups = {g.stop: g for g in groups(job.needs or [Needs()] * len(job.stages), job.replaces or unnamed)}
+        """By the number of the stage after it."""
         self._shows_rejects = job.fold is None and (job.sink is None or job.sink.keep_rejects)
         self._cuts = self._where_to_cut()
         self._counting = threading.Lock()
@@ -120,7 +125,10 @@ class Worker:
         def made(tell: Report | None) -> Iterator[Event | Told]:
             if number == 0:
                 return self._read(errand, tally)
-            return self._through(number - 1, self._stages(number - 1, errand, tally, tell), tally, tell)
+            group = self._groups[number]
+            before = self._stages(group.start, errand, tally, tell)
+            through = self._through if len(group) == 1 else self._through_group
+            return through(group, before, tally, tell)
 
         if number not in self._cuts:
             return made(report)
@@ -177,10 +185,34 @@ class Worker:
 
     # -- one stage -------------------------------------------------------------------------------------------
 
+    def _through_group(
+        self, group: range, stream: Iterator[Event | Told], tally: Tally, report: Report | None
+    ) -> Iterator[Event | Told]:
+        """The stream after stages that are shown the same documents."""
+
+        def call(index: int, table: pa.Table) -> pa.Table | None:
+            after, failed = self._apply(index, table, tally, report)
+            return None if failed else after
+
+        calls = [(self._labels[i], partial(call, i), partial(self._pruned, i)) for i in group]
+        for event in stream:
+            parted = together(event, calls) if isinstance(event, Batch) else iter((event,))
+            yield from self._one_by_one(group, event, tally, report) if parted is None else parted
+
+    def _one_by_one(
+        self, group: range, event: Event | Told, tally: Tally, report: Report | None
+    ) -> Iterator[Event | Told]:
+        """What becomes of a batch after stages that are run one after the other."""
+        stream: Iterator[Event | Told] = iter((event,))
+        for index in group:
+            stream = self._through(range(index, index + 1), stream, tally, report)
+        return stream
+
     def _through(
-        self, index: int, stream: Iterator[Event | Told], tally: Tally, report: Report | None
+        self, group: range, stream: Iterator[Event | Told], tally: Tally, report: Report | None
     ) -> Iterator[Event | Told]:
         """The stream after a stage. Events between the batches of a window wait with them, so the order stays."""
+        index = group.start
         window = Window(self._windows[index])
         for event in stream:
             if isinstance(event, Told):
@@ -264,7 +296,7 @@ class Worker:
             if name not in before.column_names:
                 continue  # the input has it, and no stage reads it: what it held is not known
             old, new = before.column(name), after.column(name)
-            if old.type == new.type and not pa.types.is_nested(old.type) and not _same_memory(old, new):
+            if old.type == new.type and not pa.types.is_nested(old.type) and not same_memory(old, new):
                 changed = pc.sum(pc.not_equal(old, new)).as_py()
                 if changed:
                     with self._counting:
@@ -414,26 +446,6 @@ def _of(label: str, found: Measures[str]) -> Measures[tuple[str, str]]:
     return Measures({(label, name): amount for name, amount in found.items()})
 
 
-def _same_memory(a: pa.ChunkedArray, b: pa.ChunkedArray) -> bool:
-    """Whether two columns are the same buffers: what a stage returns that found nothing to change."""
-    if a.num_chunks != b.num_chunks:
-        return False
-    return all(
-        [x and x.address for x in left.buffers()] == [y and y.address for y in right.buffers()]
-        for left, right in zip(a.chunks, b.chunks, strict=True)
-    )
-
-
 def _where(batch: Batch) -> str:
     offset = int(batch.origin.offset[0])
     return f"{batch.origin.file}, byte {offset}" if offset >= 0 else f"{batch.origin.file}, row {batch.origin.line[0]}"
-
-
-def said_of(bad: Bad, line: int | None) -> str:
-    """One bad record as a sentence: file, line, byte offset, cause."""
-    place = [bad.file]
-    if line is not None:
-        place.append(f"line {line}")
-    if bad.offset >= 0:
-        place.append(f"byte {bad.offset}")
-    return f"{', '.join(place)}: {bad.kind}: {bad.detail}"

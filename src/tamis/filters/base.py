@@ -41,6 +41,8 @@ class DocumentFilter(ABC):  # noqa: B024  either the document or the batch metho
 
     score_type: ClassVar[pa.DataType] = pa.float64()
     """Arrow type of the scores."""
+    family: ClassVar[str] = ""
+    """Filters in a row of the same family share what they find out about a text; see :attr:`tamis.Needs.together`."""
 
     def score_document(self, text: str) -> Any:
         """The score of one text; a null text is given as the empty one."""
@@ -123,7 +125,9 @@ class Score(Stage):
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the score."""
         kind = _arrow_type(self.score_type, self.score_fn)
-        return Needs(texts=(self.text_field or _TEXT_FIELD,), makes=(pa.field(self.score_field, kind),))
+        field = self.text_field or _TEXT_FIELD
+        made = pa.field(self.score_field, kind)
+        return Needs(texts=(field,), makes=(made,), together=_together(self.score_fn, field))
 
     def open(self) -> TableFunction:
         """The function that adds the column."""
@@ -174,6 +178,12 @@ class Filter(Stage):
         return run
 
 
+def _together(scorer: object, field: str) -> str:
+    """What the filters say that share a walk over this column."""
+    family = scorer.family if isinstance(scorer, DocumentFilter) else ""
+    return f"{family} of {field}" if family else ""
+
+
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
@@ -215,7 +225,8 @@ class ScoreFilter(Stage):
         """Reads the text, makes the score where a column is named for it."""
         kind = _arrow_type(self.score_type, self.filter_obj)
         made = () if self.score_field is None else (pa.field(self.score_field, kind),)
-        return Needs(texts=(self.text_field or _TEXT_FIELD,), makes=made)
+        field = self.text_field or _TEXT_FIELD
+        return Needs(texts=(field,), makes=made, together=_together(self.filter_obj, field))
 
     def open(self) -> TableFunction:
         """The function that scores and marks."""

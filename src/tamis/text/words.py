@@ -24,7 +24,7 @@ from tamis.errors import UnknownNameError
 from tamis.text.arrow import Bytes, Offsets, utf8
 from tamis.text.bytes64 import HIGHS, ONES, load64, lowest, lowest_bit, mix
 
-__all__ = ["LANGUAGES", "UNSPACED", "classes_for", "count_words", "tokenize"]
+__all__ = ["LANGUAGES", "UNSPACED", "classes_for", "count_words", "hash_bytes", "hash_short", "tokenize"]
 
 UNSPACED = frozenset({"bo", "ja", "jv", "km", "lo", "my", "th", "yue", "zh"})
 """Languages whose characters are counted as words."""
@@ -109,7 +109,7 @@ def _is_white(byte: Any) -> bool:
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
-def _hash(data: Bytes, start: int, stop: int) -> Any:
+def hash_bytes(data: Bytes, start: int, stop: int) -> Any:
     """64 bits of the bytes of a word; words of the same length up to 8 bytes never collide."""
     h = nb.uint64(stop - start) * nb.uint64(0x9E3779B97F4A7C15)
     i = start
@@ -226,8 +226,8 @@ def _white_bits(data: Bytes, i: int, end: int) -> Any:
 
 
 @nb.njit(nogil=True, cache=True, inline="always", _nrt=False)
-def _hash_short(data: Bytes, start: int, stop: int) -> Any:
-    """:func:`_hash`, at once for words of up to 16 bytes: a load and a multiplication for every eight."""
+def hash_short(data: Bytes, start: int, stop: int) -> Any:
+    """:func:`hash_bytes`, at once for words of up to 16 bytes: a load and a multiplication for every eight."""
     size = stop - start
     every = ~nb.uint64(0)
     h = nb.uint64(size) * nb.uint64(0x9E3779B97F4A7C15)
@@ -236,7 +236,7 @@ def _hash_short(data: Bytes, start: int, stop: int) -> Any:
     if size <= 16 and start + 16 <= len(data):
         h = mix(h ^ load64(data, start))
         return mix(h ^ (load64(data, start + 8) & (every >> nb.uint64(128 - 8 * size))))
-    return _hash(data, start, stop)
+    return hash_bytes(data, start, stop)
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
@@ -282,13 +282,13 @@ def tokenize(
             if begins != 0 and block + lowest_bit(begins) < stop:
                 begin = block + lowest_bit(begins)
                 begins &= begins - one
-            hashes[n] = _hash_short(data, begin, stop)
+            hashes[n] = hash_short(data, begin, stop)
             characters[n] = stop - begin if plainness == 0 else _characters(data, begin, stop)
             n += 1
         if begins != 0:
             begin = block + lowest_bit(begins)
     if inside:
-        hashes[n] = _hash_short(data, begin, end)
+        hashes[n] = hash_short(data, begin, end)
         characters[n] = end - begin if plainness == 0 else _characters(data, begin, end)
         n += 1
     return n
@@ -313,7 +313,7 @@ def _tokenize_any(
             continue
         stop, length = _long_word(data, i, end, classes)
         if length > 0:
-            hashes[n] = _hash(data, i, stop)
+            hashes[n] = hash_bytes(data, i, stop)
             characters[n] = length
             n += 1
         i = stop
