@@ -1,7 +1,7 @@
 """One iteration of EM beside scikit-learn's: seconds, memory, and how equal the mixtures are.
 
     python bench/mixture.py --rows 50000 --components 1000
-    python bench/mixture.py --rows 1000000 --components 1000 --iterations 2 --programs tamis
+    python bench/mixture.py --rows 10000000 --components 1000 --iterations 1 --rounds 1 --parts 20 --programs tamis
 
 Every program is a process of its own with the same number of threads, on the same embeddings and from the same start.
 Tamis reads its embeddings from Parquet in every iteration; scikit-learn holds them in memory. An iteration of
@@ -43,7 +43,7 @@ def blocks(rows: int, width: int):
 
 
 def write(path: Path, options: argparse.Namespace) -> None:
-    """The embeddings as Parquet, and a start as .npz: documents as means, the variance of all."""
+    """The embeddings as Parquet files, and a start as .npz: documents as means, the variance of all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -51,10 +51,16 @@ def write(path: Path, options: argparse.Namespace) -> None:
     parts = blocks(options.rows, options.width) if given is None else np.array_split(given, -(-len(given) // BLOCK))
     first: list[np.ndarray] = []
     writer = None
+    (path / "embeddings").mkdir()
+    blocks_of_file = -(-(len(parts) if given is not None else -(-options.rows // BLOCK)) // options.parts)
     for number, part in enumerate(parts):
         ids = pa.array([f"{number}-{i}" for i in range(len(part))])
         table = pa.table({"id": ids, "embedding": pa.FixedSizeListArray.from_arrays(part.reshape(-1), part.shape[1])})
-        writer = writer or pq.ParquetWriter(path / "embeddings.parquet", table.schema, compression="none")
+        if number % blocks_of_file == 0:
+            if writer is not None:
+                writer.close()
+            file = path / "embeddings" / f"{number // blocks_of_file:04d}.parquet"
+            writer = pq.ParquetWriter(file, table.schema, compression="none", use_dictionary=False)
         writer.write_table(table)
         if sum(map(len, first)) < max(20 * options.components, 20_000):
             first.append(part)
@@ -87,7 +93,7 @@ def run_sklearn(path: Path, iterations: int, kind: str) -> dict[str, object]:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    column = pq.read_table(path / "embeddings.parquet", columns=["embedding"])["embedding"].combine_chunks()
+    column = pq.read_table(path / "embeddings", columns=["embedding"])["embedding"].combine_chunks()
     points = column.flatten().to_numpy().reshape(len(column), -1).astype(kind)
     del column
     start = np.load(path / "start.npz")
@@ -117,7 +123,7 @@ def run_sklearn(path: Path, iterations: int, kind: str) -> dict[str, object]:
     return {**clock.laps(), "log_likelihood": float(model.lower_bound_)}
 
 
-def run_tamis(path: Path, iterations: int) -> dict[str, object]:
+def run_tamis(path: Path, iterations: int, workers: int) -> dict[str, object]:
     from tamis import DocumentDataset
     from tamis.selection.mixture import Mixture
     from tamis.selection.mixture_fit import MixtureSettings, fit_mixture
@@ -126,7 +132,7 @@ def run_tamis(path: Path, iterations: int) -> dict[str, object]:
     components = len(start["means"])
     mixture = Mixture(np.full(components, 1 / components), start["means"], start["variances"])
     # Compiled before the clock starts.
-    data = DocumentDataset.read_parquet(path / "embeddings.parquet")
+    data = DocumentDataset.read_parquet(path / "embeddings")
     fit_mixture(DocumentDataset.from_arrow(data.head(64)), MixtureSettings(max_iter=1, held_out=0), start=mixture)
     clock = Clock()
     clock.tick()
@@ -134,7 +140,7 @@ def run_tamis(path: Path, iterations: int) -> dict[str, object]:
         data,
         MixtureSettings(max_iter=iterations, tol=0, held_out=0),
         start=mixture,
-        workers=1,
+        workers=workers,
         observer=lambda _: clock.tick(),
     )
     found = fit.mixture
@@ -142,10 +148,12 @@ def run_tamis(path: Path, iterations: int) -> dict[str, object]:
     return {**clock.laps(), "log_likelihood": fit.trace[-1].log_likelihood}
 
 
-def child(program: str, path: Path, iterations: int) -> None:
+def child(program: str, path: Path, iterations: int, workers: int) -> None:
     name, _, kind = program.partition("-")
-    result = run_sklearn(path, iterations, kind) if name == "sklearn" else run_tamis(path, iterations)
-    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result = run_sklearn(path, iterations, kind) if name == "sklearn" else run_tamis(path, iterations, workers)
+    # The driver's, and as often as there are workers the largest one's: no less than what all took together.
+    own, other = (resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    result["peak_bytes"] = own + workers * other * (workers > 1)
     print(json.dumps(result))
 
 
@@ -172,6 +180,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="of Tamis")
+    parser.add_argument("--parts", type=int, default=1, help="Parquet files")
+    parser.add_argument("--scratch", type=Path, help="where the embeddings are written: 16 GB for 10,000,000")
     parser.add_argument("--embeddings", type=Path)
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--out", type=Path)
@@ -179,17 +190,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child, options.folder, options.iterations)
+        child(options.child, options.folder, options.iterations, options.workers)
         return
     limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(options.threads))
     runs: dict[str, list[dict]] = {program: [] for program in options.programs}
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
         write(folder, options)
         for _ in range(options.rounds):
             for program in options.programs:
                 command = [sys.executable, __file__, "--child", program, "--folder", scratch]
-                command += ["--iterations", str(options.iterations)]
+                command += ["--iterations", str(options.iterations), "--workers", str(options.workers)]
                 done = subprocess.run(
                     command, capture_output=True, text=True, check=False, env={**os.environ, **limits}
                 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,11 @@ import pyarrow.compute as pc
 
 from tamis import DocumentDataset
 from tamis.hashing import uniform
+from tamis.importance.dsir_fit import HELD_OUT
+from tamis.importance.fit import fit_fewest
+from tamis.importance.place import Place
 from tamis.selection.mixture import MixtureWeights
-from tamis.selection.mixture_fit import RAW_COMPONENTS, TARGET_COMPONENTS, MixtureSettings, fit_mixture
+from tamis.selection.mixture_fit import RAW_COMPONENTS, TARGET_COMPONENTS, MixtureFit, MixtureSettings, fit_mixture
 from tamis.selection.ngrams import NgramCounts, NgramWeights, log_ratios
 from tamis.selection.sample import Resample
 from tamis.text.hashed_ngrams import HashedNgrams, least_features
@@ -39,6 +43,7 @@ class Settings:
     raw_components: int
     target_components: int
     shortest: int
+    automatic: bool
 
 
 def embedded(options: argparse.Namespace) -> pa.Table:
@@ -67,6 +72,16 @@ def divided(table: pa.Table, label: str, settings: Settings) -> tuple[pa.Table, 
     return table.filter(pa.array(~held)), table.filter(pa.array(held))
 
 
+def fitted(data: DocumentDataset, components: int, automatic: bool) -> MixtureFit:
+    """A mixture of so many components, or of as many as ``tamis select`` chooses up to there."""
+    if not automatic:
+        return fit_mixture(data, MixtureSettings(components))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder), 1, progress="off")
+        settings = MixtureSettings(held_out=HELD_OUT)
+        return fit_fewest(data, components, settings, Path(folder) / "fit.safetensors", place, named=False)
+
+
 def weighed(raw: pa.Table, target: pa.Table, settings: Settings) -> tuple[pa.Table, dict[str, object]]:
     """The raw documents with both weights, and how the mixtures were fitted."""
     documents, targets = DocumentDataset.from_arrow(raw), DocumentDataset.from_arrow(target)
@@ -74,10 +89,8 @@ def weighed(raw: pa.Table, target: pa.Table, settings: Settings) -> tuple[pa.Tab
     ratios = log_ratios(
         documents.fold(NgramCounts(features)), targets.fold(NgramCounts(features)), smoothing=settings.smoothing
     )
-    fits = [
-        fit_mixture(data, MixtureSettings(components=wanted))
-        for data, wanted in ((documents, settings.raw_components), (targets, settings.target_components))
-    ]
+    wanted = ((documents, settings.raw_components), (targets, settings.target_components))
+    fits = [fitted(data, components, settings.automatic) for data, components in wanted]
     plan = NgramWeights(ratios[0], features, per_token=True)(documents)
     plan = MixtureWeights(fits[0].mixture, fits[1].mixture)(plan)
     facts = {"components": [f.mixture.components for f in fits], "notes": [n for f in fits for n in f.notes]}
@@ -161,6 +174,7 @@ def main() -> None:
     parser.add_argument("--min-length", type=int, default=0, help="tokens; 100 as published")
     parser.add_argument("--raw-components", type=int, default=RAW_COMPONENTS)
     parser.add_argument("--target-components", type=int, default=TARGET_COMPONENTS)
+    parser.add_argument("--automatic", action="store_true", help="as many components as tamis select chooses")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -173,6 +187,7 @@ def main() -> None:
         options.raw_components,
         options.target_components,
         options.min_length,
+        options.automatic,
     )
     labels = options.labels or sorted(set(table["label"].to_pylist()))
     results = {}

@@ -55,7 +55,49 @@ def test_mixtures_and_both(data, capsys, tmp_path_factory):
         out = ["--out", features, "--cache", "cache", "--features", features, "--model", model, "--alpha", "0.3"]
         assert main([*SELECT, *out, "--num", "20", "--per-token"]) == 0
         assert len(kept(features)) == 20
-    assert "components instead of 1000" in capsys.readouterr().out
+    assert "components: held-out documents are likelier under them" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_smoothing_is_chosen_and_said(data, capsys):
+    assert main([*SELECT, "--num", "30"]) == 0
+    assert "buckets of the target are empty, so 1 was added" in capsys.readouterr().out.replace("\n", " ")
+    assert main([*SELECT, "--num", "30", "--smoothing", "0", "--out", "plain", "--cache", "plain.cache"]) == 0
+    assert "so 1 was added" not in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_cluster_is_connected_to_once(data, monkeypatch):
+    from tamis.engine import on_ray
+    from tamis.engine.embedded import EmbeddedEngine
+
+    class Fake(EmbeddedEngine):
+        """Connects as the engine on Ray does: the first connects, and disconnects when it is closed."""
+
+        connections, connected = 0, False
+
+        def __init__(self, address):
+            super().__init__()
+            self.address, self.ours = address, False
+
+        def _connect(self):
+            self.ours = self.ours or not Fake.connected
+            Fake.connections += not Fake.connected
+            Fake.connected = True
+
+        def workers(self, needs):
+            self._connect()
+            return 1
+
+        def run(self, *given, **options):
+            self._connect()
+            return super().run(*given, **options)
+
+        def close(self):
+            Fake.connected = Fake.connected and not self.ours
+            super().close()
+
+    monkeypatch.setattr(on_ray, "RayEngine", Fake)
+    assert main([*SELECT, "--num", "30", "--engine", "ray", "--address", "local"]) == 0
+    assert (Fake.connections, Fake.connected) == (1, False)
 
 
 def test_misuse_is_said_in_a_sentence(data, capsys):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tamis.dataset import DocumentDataset
-from tamis.dsir import HashedNgramDSIR
 from tamis.errors import InputError, MissingExtraError, ModelError, OutputRefusedError, UsageError
 from tamis.hashing import uniform
+from tamis.importance import HashedNgramDSIR
 from tiny_embedders import sentence_embedder
 
 TOPICS = {
@@ -395,7 +395,8 @@ def test_embeddings_of_another_count_or_model_are_named(data, embedder, tmp_path
 
 
 def test_embeddings_of_two_models_are_not_mixed(data, embedder, tmp_path):
-    from tamis.importance import Place, embed_documents, read_documents
+    from tamis.importance.fit import embed_documents
+    from tamis.importance.place import Place, read_documents
     from tamis.models.embed import Embed
 
     other = embed_documents(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+import tomllib
 import types
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -337,6 +339,8 @@ def test_word_tokenize_needs_nltk(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk", None)
     with pytest.raises(MissingExtraError, match=re.escape("pip install 'tamis[select]'")):
         HashedNgrams(tokenizer="word_tokenize")
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert declared["optional-dependencies"]["select"][0].startswith("nltk")
 
 
 @pytest.fixture

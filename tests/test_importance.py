@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,14 @@ import pytest
 from tamis.dataset import DocumentDataset
 from tamis.errors import InputError, UsageError
 from tamis.hashing import document_id, hash64
-from tamis.importance import Place, Weighing, read_documents, weigh
-from tamis.importance_given import given_embeddings, given_weights
-from tamis.importance_stages import Blank, ById, HybridWeight
+from tamis.importance.fit import fit_fewest
+from tamis.importance.given import given_embeddings, given_weights
+from tamis.importance.place import Place, read_documents, slim
+from tamis.importance.stages import Blank, ById, HybridWeight
+from tamis.importance.weigh import Weighing, weigh
 from tamis.selection.around import AroundCut, Excerpts, HashesFound, IdCheck, Several, TextHashes, Values
+from tamis.selection.mixture import Mixture
+from tamis.selection.mixture_fit import MixtureSettings, fit_mixture
 from tamis.selection.ngrams import NgramCounts
 from tamis.selection.sample import Cut, Resample
 from tamis.testing import check_fold, check_stage, sample_table
@@ -163,3 +168,44 @@ def test_values_are_counted_and_blank_columns_are_null():
     fold = Values("source")
     assert fold.finish(fold.add(fold.start(), table)) == Counter({"a": 2, "": 1})
     assert Blank(("source",)).open()(table)["source"].to_pylist() == [None] * 3
+
+
+def test_weighing_looks_at_no_record_before_the_first(tmp_path, monkeypatch):
+    """Two passes over the raw lines for a fit and its weights: the schema of two text fields needs none of its own."""
+    from tamis.io import jsonl
+
+    path = tmp_path / "raw.jsonl"
+    path.write_text("".join(json.dumps({"id": f"d{i}", "text": f"a b {i}", "n": i}) + "\n" for i in range(20)))
+    raw = read_documents([path])
+    slimmed = slim(raw)
+    assert slimmed.plan.source.exact
+    assert slimmed.schema.names == ["id", "text"]
+    scanned = []
+    monkeypatch.setattr(
+        "tamis.io.source.scan_piece", lambda piece: scanned.append(piece) or jsonl.scan(piece), raising=True
+    )
+    weights, _ = weigh(raw, Weighing(SMALL, 1.0, np.zeros((1, 64))), Place(tmp_path / "cache", 1, progress="off"))
+    assert weights.count() == 20
+    assert not scanned
+
+
+def test_ids_that_fit_no_one_type_are_looked_at_all(tmp_path):
+    path = tmp_path / "raw.jsonl"
+    path.write_text('{"id": "a", "text": "x"}\n{"id": 7, "text": "y"}\n')
+    assert not slim(read_documents([path])).plan.source.exact
+
+
+def test_components_are_those_that_make_held_out_documents_likeliest(tmp_path):
+    centres = np.random.default_rng(1).standard_normal((20, 6)) * 8
+    points = centres[np.arange(600) % 20] + np.random.default_rng(2).standard_normal((600, 6))
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.reshape(-1)), 6)
+    data = DocumentDataset.from_arrow(pa.table({"id": [str(i) for i in range(600)], "embedding": vectors}))
+    settings = MixtureSettings(held_out=0.2, per_component=2, max_iter=20)
+    place = Place(tmp_path, 1, progress="off")
+    found = fit_fewest(data, 200, settings, tmp_path / "fit.safetensors", place, named=True)
+    by = {n: Mixture.load(tmp_path / f"fit-{n}.safetensors") for n in (5, 15, 50)}
+    assert not (tmp_path / "fit-200.safetensors").exists()  # 150 was no better than 50, or 50 than 15
+    assert found.mixture.components in by
+    fits = {n: fit_mixture(data, replace(settings, components=n)).held_out for n in by}
+    assert found.mixture.components == max(fits, key=fits.get) != 5
+    assert "held-out documents are likelier" in found.notes[-1]

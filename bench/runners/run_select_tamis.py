@@ -1,50 +1,26 @@
-"""Tamis's part of the benchmark: the folds and stages of n-gram importance resampling.
+"""Tamis's part of the benchmark: n-gram importance resampling as ``tamis select`` does it, in its three phases.
 
 The time includes starting worker processes, checking plans and writing manifests; it excludes importing. ``start`` is
-what a process needs for its first document: compiled kernels are loaded. ``all`` is start, fit, and the selection as
-one plan, which weighs every document twice and stores no weights; ``weights`` and ``resample`` are the same in two runs
-with the weights in a file between them, as the package does it.
+what a process needs for its first document: compiled kernels are loaded. ``all`` is start, fit, weights and resample:
+every document is weighed once, and its weight kept with its id.
 """
 
 import json
 import statistics
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tamis import DocumentDataset
+from tamis import DocumentDataset, HashedNgramDSIR
 from tamis.selection.ngrams import NgramCounts, NgramWeights, log_ratios
-from tamis.selection.sample import BestDocuments, Resample, Resampled
-from tamis.stage import Fold, Needs
+from tamis.selection.sample import Resample
 from tamis.text.hashed_ngrams import HashedNgrams, least_features
 
 SHORTEST = 100
 """Tokens: the default of the package."""
-KEPT = ("id", "log_weight_ngram", "features")
-
-
-class Collected(Fold):
-    """Ids, weights and numbers of n-grams, without the texts, in the order of the ids."""
-
-    def needs(self, schema: pa.Schema) -> Needs:
-        return Needs(reads=KEPT)
-
-    def start(self) -> list[pa.Table]:
-        return []
-
-    def add(self, state: list[pa.Table], table: pa.Table) -> list[pa.Table]:
-        return [*state, table.select(KEPT)]
-
-    def merge(self, left: list[pa.Table], right: list[pa.Table]) -> list[pa.Table]:
-        return left + right
-
-    def finish(self, state: list[pa.Table]) -> pa.Table:
-        return pa.concat_tables(state)
 
 
 def now() -> tuple[float, float]:
@@ -55,36 +31,36 @@ def now() -> tuple[float, float]:
 def select(asked: dict) -> None:
     folder, workers = Path(asked["output"]), asked["workers"]
     features = HashedNgrams(hash=asked["hash"])
-    least = ("features", least_features(SHORTEST, features.ngrams))
-    chosen = Resample(asked["number"], "log_weight_ngram", least=least)
-    options = {"workers": workers, "progress": "off"}
     marks = [now()]
     first = DocumentDataset.from_arrow(pa.table({"id": ["0"], "text": ["a b"]}))
     few = first.fold(NgramCounts(features))
-    chosen(NgramWeights(log_ratios(few, few)[0], features)(first)).to_arrow()
+    NgramWeights(log_ratios(few, few)[0], features)(first).to_arrow()
     marks.append(now())
-    documents, targets = DocumentDataset.read_json(asked["raw"]), DocumentDataset.read_json(asked["target"])
-    target = targets.fold(NgramCounts(features), workers=workers)
-    raw = documents.fold(NgramCounts(features), workers=workers)
-    ratios = log_ratios(raw, target)
+    options = {"num_proc": workers, "hash": asked["hash"], "progress": "off"}
+    dsir = HashedNgramDSIR(asked["raw"], asked["target"], folder / "cache", **options)
+    dsir.fit_ng_importance_estimator("all")
     marks.append(now())
-    weighed = NgramWeights(ratios[0], features)(documents)
-    chosen(weighed).to_json(folder / "kept", **options)
+    weighed = dsir.compute_ng_importance_weights()
     marks.append(now())
-    table = weighed.fold(Collected(), workers=workers)
-    pq.write_table(table, folder / "weights.parquet")
+    dsir.resample(out_dir=folder / "kept", num_to_sample=asked["number"])
     marks.append(now())
-    weights = DocumentDataset.read_parquet(folder / "weights.parquet")
-    cut = weights.fold(BestDocuments(chosen), workers=workers)
-    Resampled(chosen, cut)(weighed).to_json(folder / "again", **options)
-    marks.append(now())
-    best = replace(chosen, top_k=True)
-    best(weighed).to_json(folder / "best", **options)
-    start, fit, fused, weighing, resampling = np.diff(marks, axis=0)
-    laps = {"start": start, "fit": fit, "weights": weighing, "resample": resampling, "all": start + fit + fused}
+    laps = dict(zip(("start", "fit", "weights", "resample"), np.diff(marks, axis=0), strict=True))
+    laps["all"] = sum(laps.values())
     print(json.dumps({kind: {k: float(v[i]) for k, v in laps.items()} for i, kind in enumerate(("seconds", "cpu"))}))
-    numbers = {"raw": raw.counts, "target": target.counts, "log_diff": ratios[0]}
-    order = {"ids": np.array(table["id"].to_pylist(), dtype=str), "weights": table["log_weight_ngram"].to_numpy()}
+    dsir.resample(out_dir=folder / "best", num_to_sample=asked["number"], top_k=True)
+    # One plan that weighs twice and stores nothing must choose the same.
+    least = ("features", least_features(SHORTEST, features.ngrams))
+    chosen = Resample(asked["number"], "log_weight_ngram", least=least)
+    documents = DocumentDataset.read_json(asked["raw"])
+    plan = chosen(NgramWeights(dsir.log_diff[0], features)(documents))
+    plan.to_json(folder / "again", workers=workers, progress="off")
+    raw, target = (
+        DocumentDataset.read_json(asked[which]).fold(NgramCounts(features), workers=workers)
+        for which in ("raw", "target")
+    )
+    numbers = {"raw": raw.counts, "target": target.counts, "log_diff": dsir.log_diff[0]}
+    table = DocumentDataset.read_parquet(weighed).to_arrow()
+    order = {"ids": np.array(table["id"].to_pylist(), dtype=str), "weights": table["log_weight"].to_numpy()}
     np.savez(folder / "numbers.npz", **numbers, **order)
 
 

@@ -16,7 +16,7 @@ from tamis.cli_text import excerpt, printable
 if TYPE_CHECKING:
     from rich.console import Console  # noqa: TID251  a console is handed in
 
-    from tamis.importance_judge import Ngram, Quality
+    from tamis.importance.judge import Ngram, Quality
 
 __all__ = ["add_select", "demo_selection", "print_quality"]
 
@@ -47,7 +47,10 @@ def add_select(commands: Any, console: Callable[[], Console]) -> None:
     select.add_argument("--hash", choices=("fast", "sha256"), default="fast", help="sha256: the published buckets")
     select.add_argument("--per-token", action="store_true", help="divide n-gram weights by the length of a document")
     select.add_argument(
-        "--smoothing", type=float, default=0.0, metavar="S", help="added to the target's counts; for a small target 1"
+        "--smoothing",
+        type=float,
+        metavar="S",
+        help="added to the target's counts (default: 1 where buckets of the target are empty, else 0)",
     )
     select.add_argument("--seed", type=int, default=0, metavar="S", help="of the choice (default: 0)")
     select.add_argument(
@@ -68,13 +71,22 @@ def add_select(commands: Any, console: Callable[[], Console]) -> None:
 
 
 def _select(options: argparse.Namespace, console: Console) -> int:
-    from tamis.dsir import HashedNgramDSIR
-    from tamis.importance_stages import HybridWeight
+    from tamis.engine.options import Options
+    from tamis.importance.stages import HybridWeight
     from tamis.selection.sample import quotas_of
 
     alpha = {"ngram": 1.0, "gmm": 0.0, "hybrid": options.alpha}[options.features]
     HybridWeight(alpha)  # what is asked for is checked before an hour of embedding
     quotas_of(options.num, [1.0])
+    with Options(engine=options.engine or "embedded", address=options.address).started() as engine:
+        if options.engine == "ray":
+            engine.workers(())  # connects: a cluster of our own is started once, and serves every step
+        return _selected(options, alpha, console)
+
+
+def _selected(options: argparse.Namespace, alpha: float, console: Console) -> int:
+    from tamis.importance import HashedNgramDSIR
+
     out = options.out.rstrip("/")
     dsir = HashedNgramDSIR(
         options.raw,
@@ -82,17 +94,20 @@ def _select(options: argparse.Namespace, console: Console) -> int:
         cache_dir=options.cache or f"{out}.cache",
         num_proc=options.workers,
         min_example_length=options.min_length,
-        target_laplace_smoothing=options.smoothing,
+        target_laplace_smoothing=options.smoothing or 0.0,
         text_field=options.text_field,
         hash=options.hash,
         per_token=options.per_token,
         seed=options.seed,
         model=options.model,
+        components=None,
         engine=options.engine or "embedded",
         address=options.address,
     )
     if alpha > 0:
         dsir.fit_ng_importance_estimator()
+        if options.smoothing is None:
+            dsir.smooth()
     if alpha < 1:
         dsir.fit_gmm_importance_estimator()
     dsir.compute_hybrid_importance_weight(alpha=alpha)
@@ -166,7 +181,7 @@ def demo_selection(console: Console, curated: str, out: str) -> None:
     import pyarrow.compute as pc
 
     from tamis.dataset import DocumentDataset
-    from tamis.dsir import HashedNgramDSIR
+    from tamis.importance import HashedNgramDSIR
 
     console.print(
         f"\n[bold]4. Select[/bold] {_DEMO_CHOSEN} documents that are like a few {_DEMO_SOURCE}s (tamis select)"

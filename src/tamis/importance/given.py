@@ -16,7 +16,7 @@ import pyarrow as pa
 from tamis.dataset import DocumentDataset
 from tamis.engine.describe import digest
 from tamis.errors import InputError, MissingColumnError, UsageError
-from tamis.importance import Place, slim
+from tamis.importance.place import Place, slim
 
 __all__ = ["given_embeddings", "given_weights", "load_numbers"]
 

@@ -1,4 +1,4 @@
-"""The files of :class:`tamis.dsir.HashedNgramDSIR`: its saved state, and documents that the user's functions read."""
+"""The files of :class:`tamis.importance.HashedNgramDSIR`: its saved state, and documents read by functions."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from tamis.dataset import DocumentDataset
-from tamis.importance import Chosen, Place, choose, chosen_of
+from tamis.importance.choose import Chosen, choose, chosen_of
+from tamis.importance.place import Place
 from tamis.io.source import FileSource
 from tamis.selection.around import AroundCut, Excerpts, HashesFound, Several, TextHashes, Values
 from tamis.selection.ngrams import NgramCounts, NgramExamples, NgramTable, extremes, kl_divergence, log_ratios

@@ -17,13 +17,14 @@ import numpy as np
 import orjson
 
 from tamis.dataset import DocumentDataset
-from tamis.dsir_files import load_state, save_state, siblings, write_json
-from tamis.dsir_fit import RAW_FOLDER, AnyPath, Done, ImportanceEstimator
 from tamis.errors import UsageError
 from tamis.hashing import fingerprint
-from tamis.importance import Chosen, Weighing, asked_of, choose, weigh, weigh_embeddings, weights_in_order, write_chosen
-from tamis.importance_given import given_embeddings, given_weights, load_numbers
-from tamis.importance_judge import Quality, judge
+from tamis.importance.choose import Chosen, asked_of, choose, write_chosen
+from tamis.importance.dsir_files import load_state, save_state, siblings, write_json
+from tamis.importance.dsir_fit import RAW_FOLDER, AnyPath, Done, ImportanceEstimator
+from tamis.importance.given import given_embeddings, given_weights, load_numbers
+from tamis.importance.judge import Quality, judge
+from tamis.importance.weigh import Weighing, weigh, weigh_embeddings, weights_in_order
 from tamis.text.hashed_ngrams import HashedNgrams
 
 __all__ = ["HashedNgramDSIR"]
@@ -49,8 +50,9 @@ class HashedNgramDSIR(ImportanceEstimator):
     (DSIR: Xie et al. 2023, arXiv:2302.03169), by Gaussian mixtures over sentence embeddings, or by both. Chosen are
     documents without replacement in proportion to their weights, the same in any sharding and on any engine.
 
-    The arguments are those of :class:`tamis.dsir_fit.ImportanceEstimator`. After :meth:`fit_ng_importance_estimator`,
-    :meth:`fit_gmm_importance_estimator` or both, compute weights, then :meth:`resample`.
+    The arguments are those of :class:`tamis.importance.dsir_fit.ImportanceEstimator`. After
+    :meth:`fit_ng_importance_estimator`, :meth:`fit_gmm_importance_estimator` or both, compute weights, then
+    :meth:`resample`.
     """
 
     chosen: Chosen | None = None

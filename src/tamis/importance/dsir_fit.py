@@ -1,4 +1,4 @@
-"""The first half of :mod:`tamis.dsir`: its constructor, and what is fitted."""
+"""The first half of :class:`tamis.importance.HashedNgramDSIR`: its constructor, and what is fitted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.dataset import DocumentDataset
-from tamis.dsir_files import PARSED, Counts, Load, Mixtures, Parse, written
 from tamis.engine.options import EngineName
 from tamis.errors import UsageError
-from tamis.importance import Place, Tokens, embed_documents, fit_embeddings, fit_ngrams, read_documents
-from tamis.importance_given import given_embeddings
+from tamis.importance.dsir_files import PARSED, Counts, Load, Mixtures, Parse, written
+from tamis.importance.fit import Tokens, embed_documents, fit_embeddings, fit_fewest, fit_ngrams
+from tamis.importance.given import given_embeddings
+from tamis.importance.place import Place, read_documents
 from tamis.selection.mixture_fit import RAW_COMPONENTS, TARGET_COMPONENTS, MixtureFit, MixtureSettings
 from tamis.selection.ngrams import log_ratios
 from tamis.text.hashed_ngrams import Hash, HashedNgrams, Tokenizer
@@ -25,11 +26,13 @@ from tamis.text.hashed_ngrams import Hash, HashedNgrams, Tokenizer
 if TYPE_CHECKING:
     from tamis.models.embed import Embed
 
-__all__ = ["RAW_FOLDER", "TARGET_FOLDER", "AnyPath", "Done", "ImportanceEstimator", "listed"]
+__all__ = ["HELD_OUT", "RAW_FOLDER", "TARGET_FOLDER", "AnyPath", "Done", "ImportanceEstimator", "listed"]
 
 AnyPath = str | os.PathLike[str]
 Samples = int | Literal["all"]
 RAW_FOLDER, TARGET_FOLDER = "raw text embeddings", "target text embeddings"
+HELD_OUT = 0.2
+"""Share of the documents that numbers of components are judged by: a small target has few to spare."""
 _CHUNK = 10
 """The published default of ``chunk_size``."""
 _log = logging.getLogger("tamis")
@@ -51,7 +54,7 @@ class Done:
 
 
 class ImportanceEstimator:
-    """What the raw documents and the targets are like: the fitted half of :class:`tamis.dsir.HashedNgramDSIR`.
+    """What the raw documents and the targets are like: the fitted half of :class:`tamis.importance.HashedNgramDSIR`.
 
     The weight of a document is how much likelier it is under the target than under the raw data: by hashed n-grams
     (DSIR: Xie et al. 2023, arXiv:2302.03169), by Gaussian mixtures over sentence embeddings, or by both. Chosen are
@@ -80,7 +83,8 @@ class ImportanceEstimator:
         per_token: Divide n-gram weights by the tokens of a document, so that long ones do not come first.
         seed: Of the choice.
         model: The embedder: a short name, a directory or a hub id; or an ``Embed``.
-        components: Gaussians for the raw data and for the target.
+        components: Gaussians for the raw data and for the target; None for as many, up to the published numbers, as
+            make held-out documents likeliest.
         engine: "embedded", or "ray" for a cluster.
         address: The cluster.
         progress: "auto" or "off".
@@ -109,7 +113,7 @@ class ImportanceEstimator:
         per_token: bool = False,
         seed: int = 0,
         model: AnyPath | Embed = "all-MiniLM-L6-v2",
-        components: tuple[int, int] = (RAW_COMPONENTS, TARGET_COMPONENTS),
+        components: tuple[int, int] | None = (RAW_COMPONENTS, TARGET_COMPONENTS),
         engine: EngineName = "embedded",
         address: str | None = None,
         progress: Literal["auto", "off"] = "auto",
@@ -152,11 +156,15 @@ class ImportanceEstimator:
     @property
     def log_diff(self) -> npt.NDArray[np.float64]:
         """``log p_target - log p_raw`` of every bucket, [targets, num_buckets]."""
+        raw, targets = self._counted
+        return log_ratios(raw, *targets, smoothing=self.target_laplace_smoothing)
+
+    @property
+    def _counted(self) -> Counts:
         if self._done.counts is None:
             message = "there are no n-gram counts yet: call fit_ng_importance_estimator() first."
             raise UsageError(message)
-        raw, targets = self._done.counts
-        return log_ratios(raw, *targets, smoothing=self.target_laplace_smoothing)
+        return self._done.counts
 
     @property
     def raw(self) -> DocumentDataset:
@@ -216,6 +224,24 @@ class ImportanceEstimator:
                     "buckets or target_laplace_smoothing help."
                 )
 
+    def smooth(self) -> float:
+        """Choose ``target_laplace_smoothing`` by the counts: 1 where a bucket of a target is empty, else 0.
+
+        Without, an empty bucket weighs down to -18 nats against a document. Of four targets of 110 to 2,334 documents,
+        1 found 70 to 90 % of what was to be found where none found 19 to 90 %, and the largest lost nothing.
+
+        Raises:
+            UsageError: The n-grams have not been counted.
+        """
+        empty = max(int((table.counts == 0).sum()) for table in self._counted[1])
+        self.target_laplace_smoothing = 1.0 if empty else 0.0
+        if empty:
+            self._note(
+                f"{empty:,} of {self.features.num_buckets:,} buckets of the target are empty, so 1 was added to each "
+                "of its counts (target_laplace_smoothing, --smoothing)."
+            )
+        return self.target_laplace_smoothing
+
     def fit_gmm_importance_estimator(  # noqa: PLR0917  published
         self,
         chunk_size: int = 10,
@@ -251,7 +277,7 @@ class ImportanceEstimator:
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else self.cache_dir
         given = None if raw_text_emb_path is None else Path(raw_text_emb_path)
         raw = self._embeddings(self.raw, given, RAW_FOLDER, chunk_size)
-        fits = [self._mixture(raw, self.components[0], raw_max_samples, folder, gmm_raw_checkpoint_path, "gmm_raw")]
+        fits = [self._mixture(raw, 0, raw_max_samples, folder, gmm_raw_checkpoint_path, "gmm_raw")]
         for number, target in enumerate(self.targets):
             name = self._names[number] if self._names else ""
             path = None if target_text_emb_path is None else Path(target_text_emb_path) / name
@@ -260,7 +286,7 @@ class ImportanceEstimator:
             file = None if gmm_target_checkpoint_path is None else Path(gmm_target_checkpoint_path)
             file = file.with_stem(f"{file.stem}_{name}") if file is not None and name else file
             label = f"gmm_target{name and '_'}{name}"
-            fits.append(self._mixture(found, self.components[1], target_max_samples, folder, file, label))
+            fits.append(self._mixture(found, 1, target_max_samples, folder, file, label))
         self._done.embeddings = str(given if given is not None else self.cache_dir / RAW_FOLDER)
         self._done.mixtures = fits[0].mixture, tuple(each.mixture for each in fits[1:])
         self._done.shares = tuple(each.documents for each in fits[1:])
@@ -279,15 +305,21 @@ class ImportanceEstimator:
     def _mixture(
         self,
         embeddings: DocumentDataset,
-        components: int,
+        side: int,
         most: Samples,
         folder: Path,
         file: AnyPath | None,
         name: str,
     ) -> MixtureFit:
+        components = (self.components or (RAW_COMPONENTS, TARGET_COMPONENTS))[side]
         settings = MixtureSettings(components, max_samples=None if most == "all" else most)
         checkpoint = Path(file) if file is not None else folder / f"{name}.safetensors"
-        fit = fit_embeddings(embeddings, settings, checkpoint, self._place, named=file is not None)
+        named = file is not None
+        if self.components is None:
+            settings = replace(settings, held_out=HELD_OUT)
+            fit = fit_fewest(embeddings, components, settings, checkpoint, self._place, named=named)
+        else:
+            fit = fit_embeddings(embeddings, settings, checkpoint, self._place, named=named)
         for note in fit.notes:
             self._note(f"{name}: {note}")
         return fit
