@@ -24,6 +24,8 @@ def add_inspect(commands: Any) -> None:
     inspect = commands.add_parser("inspect", help="show what a file or folder of documents holds")
     inspect.add_argument("path", nargs="+", help="files, folders, globs or URLs")
     inspect.add_argument("--text-field", default="text", help="the field that holds the text (default: text)")
+    inspect.add_argument("--row", metavar="NAME", help="XML: name of the elements that are documents (default: row)")
+    inspect.add_argument("--delimiter", metavar="C", help="CSV: what stands between fields (default: a comma)")
     inspect.add_argument("--limit", type=int, metavar="N", help="look at the first N records only")
     inspect.add_argument("--show", type=int, default=3, metavar="N", help="documents to show (default: 3)")
     inspect.set_defaults(command=_inspect)
@@ -40,8 +42,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     console = console_of_output()
     files = list_files(options.path)
-    read = DocumentDataset.read_parquet if files[0].format == "parquet" else DocumentDataset.read_json
-    dataset = read([f.path for f in files], text_field=options.text_field)
+    dataset = _dataset(options, files[0].format)
     if options.limit is not None:
         dataset = DocumentDataset(LimitedSource(dataset.plan.source, options.limit))
     schema = dataset.schema
@@ -66,6 +67,21 @@ def _inspect(options: argparse.Namespace) -> int:
         _print_lengths(console, overview)
     _print_documents(console, dataset, text_field, options.show)
     return 0
+
+
+def _dataset(options: argparse.Namespace, format: str) -> DocumentDataset:
+    from tamis.dataset import DocumentDataset
+    from tamis.errors import UsageError
+
+    for name, owner in (("row", "xml"), ("delimiter", "csv")):
+        if getattr(options, name) is not None and format != owner:
+            message = f"--{name} is for {owner} files; these are {format}."
+            raise UsageError(message)
+    if options.row is not None:
+        return DocumentDataset.read_xml(options.path, text_field=options.text_field, row=options.row)
+    if options.delimiter is not None:
+        return DocumentDataset.read_csv(options.path, text_field=options.text_field, delimiter=options.delimiter)
+    return DocumentDataset.read(options.path, text_field=options.text_field)
 
 
 def _print_schema(console: Console, schema: Any, nulls: dict[str, int]) -> None:
@@ -97,13 +113,18 @@ def _print_lengths(console: Console, overview: Any) -> None:
 def _print_documents(console: Console, dataset: DocumentDataset, text_field: str | None, show: int) -> None:
     import warnings
 
-    from tamis.engine.run import QuarantineWarning
+    from tamis.engine.options import Options
+    from tamis.engine.run import QuarantineWarning, iterate
 
+    documents: list[dict[str, Any]] = []
     if show <= 0:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", QuarantineWarning)
-        documents = dataset.head(show).to_pylist()
+        for table in iterate(dataset.plan, Options(max_bad=1.0)):  # what is bad is counted above already
+            documents += table.slice(0, show - len(documents)).to_pylist()
+            if len(documents) >= show:
+                break
     for number, document in enumerate(documents, start=1):
         console.print(f"\n[dim]document {number}[/dim]")
         for name, value in document.items():

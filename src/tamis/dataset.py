@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, overload
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, cast, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,8 @@ from tamis.engine.worker import Sink
 from tamis.errors import MissingColumnError, UnknownNameError, UsageError
 from tamis.filters.where import Where
 from tamis.io.files import list_files
+from tamis.io.hub import hub_files
+from tamis.io.layouts import LAYOUTS, CsvLayout, Layout, XmlLayout, types_of
 from tamis.io.lines import COMPRESSIONS
 from tamis.io.source import Extras, FileSource, Source, TableSource
 from tamis.progress import observer_for
@@ -31,6 +34,7 @@ Result = TypeVar("Result")
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Compression = Literal["gz", "zst", "gzip", "zstd"] | None
 ProgressChoice = Literal["auto", "off"]
+Format = Literal["jsonl", "parquet", "csv", "xml"]
 
 
 class DocumentDataset:
@@ -92,20 +96,123 @@ class DocumentDataset:
     ) -> DocumentDataset:
         """Parquet files; the arguments are those of :meth:`read_json`."""
         extras = _extras(text_field, add_filename, add_id)
-        return cls._from_files(paths, "parquet", extras, columns, None)
+        return cls._from_files(paths, "parquet", extras, columns)
+
+    @classmethod
+    def read_csv(
+        cls,
+        paths: Paths,
+        *,
+        text_field: str = "text",
+        delimiter: str | None = None,
+        names: Sequence[str] | None = None,
+        types: Mapping[str, str] | None = None,
+        columns: Sequence[str] | None = None,
+        add_filename: bool | str = False,
+        add_id: bool | str = False,
+    ) -> DocumentDataset:
+        """CSV and TSV files in UTF-8, plain or compressed (``.gz``, ``.zst``, or ``.zip`` with one file in it).
+
+        Fields may be quoted and then hold delimiters, line ends and doubled quotation marks. Every field is text, an
+        empty one the empty text, unless ``types`` says otherwise. A row that is not like the others is quarantined:
+        too few or too many fields, a quotation mark where none may be, no UTF-8, no value of its type.
+
+        Args:
+            paths: A file, a folder, a glob, an fsspec URL, or a list of these. One worker reads a file: what is large
+                and will be read often is best written as JSON Lines once.
+            text_field: The field that holds the text; stages that name none use it.
+            delimiter: What stands between fields; by default a tab in files called ``.tsv``, else a comma.
+            names: Names of the columns where the first row is a document already, and not the header.
+            types: Types of fields that are not text, ``{"score": "int"}``: "int", "float" or "bool" (true, false, 1,
+                0). A blank field is null then.
+            columns, add_filename, add_id: As for :meth:`read_json`.
+        """
+        layout = CsvLayout(delimiter, None if names is None else tuple(names), types_of(types))
+        return cls._from_files(paths, "csv", _extras(text_field, add_filename, add_id), columns, layout=layout)
+
+    @classmethod
+    def read_xml(
+        cls,
+        paths: Paths,
+        *,
+        text_field: str = "text",
+        row: str = "row",
+        types: Mapping[str, str] | None = None,
+        columns: Sequence[str] | None = None,
+        add_filename: bool | str = False,
+        add_id: bool | str = False,
+    ) -> DocumentDataset:
+        """XML files of which each element of one name is a document, such as the dumps of Stack Exchange.
+
+        Attributes are fields, and so is the text of elements inside, by their path (``revision.text``); what comes
+        twice in a row is a list. Memory is that of the longest row, whatever the size of the file. A row that is not
+        well-formed is quarantined, and reading goes on at the next. A file that declares a document type is refused.
+
+        Args:
+            paths: A file, a folder, a glob, an fsspec URL, or a list of these; one worker reads a file.
+            text_field: The field that holds the text; stages that name none use it.
+            row: Name of the elements that are documents.
+            types: Types of fields that are not text, ``{"Score": "int"}``, as for :meth:`read_csv`.
+            columns, add_filename, add_id: As for :meth:`read_json`.
+        """
+        layout = XmlLayout(row, types_of(types))
+        return cls._from_files(paths, "xml", _extras(text_field, add_filename, add_id), columns, layout=layout)
+
+    @classmethod
+    def read_hub(
+        cls,
+        name: str,
+        *,
+        split: str = "train",
+        config: str = "default",
+        text_field: str = "text",
+        columns: Sequence[str] | None = None,
+        add_filename: bool | str = False,
+        add_id: bool | str = False,
+    ) -> DocumentDataset:
+        """A data set of the Hugging Face hub by its name, from the Parquet files that the hub keeps of each.
+
+        Nothing is copied first: a run reads the files over the network, in blocks. What the hub asks for (a token for
+        what is gated) is what its own package has: ``hf auth login`` or the environment variable HF_TOKEN.
+
+        Args:
+            name: "owner/name", or "name" for those of the hub itself.
+            split: Which part; "*" for all.
+            config: Which configuration; "*" for all.
+            text_field: The field that holds the text; stages that name none use it.
+            columns, add_filename, add_id: As for :meth:`read_json`.
+
+        Raises:
+            MissingExtraError: The package of the hub is not installed.
+            InputError: There is no such data set, configuration or split, or the hub cannot be reached.
+        """
+        paths = hub_files(name, config, split)
+        return cls._from_files(paths, "parquet", _extras(text_field, add_filename, add_id), columns)
+
+    @classmethod
+    def read(cls, paths: Paths, *, format: Format | None = None, text_field: str = "text") -> DocumentDataset:
+        """Files of any format, by default the one that their names say, read as their own ``read_...`` does."""
+        files = list_files(paths, format=format)
+        kind = cast("Format", files[0].format)
+        extras = _extras(text_field, add_filename=False, add_id=False)
+        return cls._from_files([f.secret or f.path for f in files], kind, extras, layout=LAYOUTS.get(kind))
 
     @classmethod
     def _from_files(
         cls,
         paths: Paths,
-        format: Literal["jsonl", "parquet"],
+        format: Format,
         extras: Extras,
-        columns: Sequence[str] | None,
-        schema: pa.Schema | Mapping[str, pa.DataType] | None,
+        columns: Sequence[str] | None = None,
+        schema: pa.Schema | Mapping[str, pa.DataType] | None = None,
+        *,
+        layout: Layout | None = None,
     ) -> DocumentDataset:
         if isinstance(schema, Mapping):
             schema = pa.schema(list(schema.items()))
         files = list_files(paths, format=format)
+        if layout is not None:
+            files = tuple(replace(file, layout=layout) for file in files)
         return cls(FileSource(files, format, extras, None if columns is None else tuple(columns), schema))
 
     @classmethod

@@ -29,6 +29,7 @@ __all__ = ["Ledger", "SortedRows", "parse_lines", "quarantined", "scheme_of", "w
 HOME = "_tamis"
 MANIFEST = f"{HOME}/manifest.json"
 RUN = f"{HOME}/run.json"
+RECIPE = f"{HOME}/recipe.json"
 JOURNAL = f"{HOME}/journal"
 NAMES = f"{HOME}/names.ndjson"
 LOCK = f"{HOME}/lock"

@@ -7,6 +7,7 @@
     OUT/_quarantine/records.jsonl        records that could not be used, with file, line, offset, cause, bytes
     OUT/_tamis/manifest.json     what the run was and what came of it; written last, so it says "complete"
     OUT/_tamis/splits.ndjson      the counts of every split
+    OUT/_tamis/recipe.json       what was to be done, where the run was one of a recipe: for `tamis explain`
     OUT/_tamis/outputs.ndjson     every file with its rows, bytes and XXH3-128
 
 While a run is at work ``_tamis`` holds ``run.json`` (what is being done), ``journal`` (one line per finished
@@ -43,6 +44,7 @@ from tamis.engine.ledger import (
     OUTPUTS,
     PARTS,
     QUARANTINE,
+    RECIPE,
     REJECTS,
     RUN,
     SPLITS,
@@ -199,7 +201,7 @@ class RunDirectory:
         # A kill between a move and its line in the journal leaves a file that no list names, but by the run's scheme.
         is_output = scheme_of(found["description"], self._names())
         self._remove_all(name for name, _ in list(self.store.files()) if is_output(name))
-        for name in (REJECTS, "_quarantine", SPLITS, OUTPUTS, PARTS, WORK, JOURNAL, NAMES, STATUS, RUN):
+        for name in (REJECTS, "_quarantine", SPLITS, OUTPUTS, RECIPE, PARTS, WORK, JOURNAL, NAMES, STATUS, RUN):
             self.store.remove(name)  # what says that a run was here goes last
         self.store.prune()
 

@@ -25,6 +25,7 @@ from tamis.engine.ledger import (
     OUTPUTS,
     PARTS,
     QUARANTINE,
+    RECIPE,
     REJECTS,
     RUN,
     SPLITS,
@@ -155,6 +156,7 @@ class _Check:
             return
         self._list()
         self._sizes.pop(MANIFEST, None)
+        self._sizes.pop(RECIPE, None)
         self._add_up(MANIFEST, totals)
         verified.splits_total = splits
         for name, facts in manifest.get("listings", {}).items():

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 from fsspec.utils import glob_translate
 
 from tamis.errors import InputError, TamisError, UsageError, hint
+from tamis.io.layouts import Layout
 from tamis.io.reading import Seen, open_remote, probe, tag_of, urlpath
 from tamis.io.remote import connect, is_http, is_s3, object_pages, parted, persist, plainly
 
@@ -25,9 +26,12 @@ EXTENSIONS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".xml": "xml",
 }
 """Format by file name extension."""
-_PACKED = {".gz": "gz", ".zst": "zst", ".zstd": "zst"}
+_PACKED = {".gz": "gz", ".zst": "zst", ".zstd": "zst", ".zip": "zip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class InputFile:
     """Whether a part of it can be read by itself; a web server may send only the whole."""
     secret: str = field(default="", repr=False)
     """The whole URL, where it holds what :attr:`path` must not show."""
+    layout: Layout | None = None
+    """How its rows are to be understood, where the format does not say."""
 
 
 def kind_of(path: str) -> tuple[str | None, str | None]:
@@ -77,7 +83,9 @@ def open_input(file: str | InputFile, *, until: int | None = None) -> BinaryIO:
     if isinstance(file, str):
         return open_remote(path, until=until)
     seen = Seen(file.size if file.size or file.ranges else -1, file.version, file.ranges)
-    return open_remote(file.secret or path, seen, until=until, seekable=file.format == "parquet")
+    return open_remote(
+        file.secret or path, seen, until=until, seekable=file.format == "parquet" or file.compression == "zip"
+    )
 
 
 def line_number(path: str, offset: int) -> int:
@@ -111,7 +119,7 @@ def list_files(
         paths: A file, a folder, a glob (``**`` too), an fsspec URL, or a list of these. Names in folders that
             begin with "_" or "." are left out, as are files of unknown extension; a file named by itself is
             read whatever it is called.
-        format: "jsonl" or "parquet"; by default what the extensions say. Folders are searched for it.
+        format: "jsonl", "parquet", "csv" or "xml"; by default what the extensions say. Folders are searched for it.
         recursive: Whether to look into folders of folders.
 
     Raises:

@@ -13,8 +13,10 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import pyarrow as pa
 
-from tamis.io import jsonl, memory, parquet
+from tamis.errors import MissingColumnError
+from tamis.io import csv_files, jsonl, memory, parquet, xml_files
 from tamis.io.files import InputFile, kind_of
+from tamis.io.layouts import CsvLayout
 from tamis.io.records import Bad, End, Want
 from tamis.io.schema import Shape
 from tamis.io.splits import Piece, Split, pack
@@ -22,6 +24,7 @@ from tamis.table import Batch
 
 __all__ = [
     "READERS",
+    "SCANNERS",
     "Writer",
     "infer_schema",
     "make_splits",
@@ -34,8 +37,12 @@ __all__ = [
 READERS: dict[str, Callable[[Piece, Want], Iterator[Batch | Bad | End]]] = {
     "jsonl": jsonl.read,
     "parquet": parquet.read,
+    "csv": csv_files.read,
+    "xml": xml_files.read,
     "arrow": memory.read,
 }
+SCANNERS: dict[str, Callable[..., Shape]] = {"jsonl": jsonl.scan, "csv": csv_files.scan, "xml": xml_files.scan}
+"""Formats whose records must be looked at to know their columns; what they read is written as JSONL line by line."""
 _FOOTERS_AT_ONCE = 32
 _SAMPLE_FILES = 16
 _SAMPLE_DOCUMENTS = 1000
@@ -79,7 +86,8 @@ def merge_parts(format: str, parts: Sequence[Callable[[], BinaryIO]], create: Ca
 def make_splits(files: Sequence[InputFile], *, split_size: int, one_piece: bool = False) -> tuple[Split, ...]:
     """Splits of about ``split_size`` bytes: large files are cut, small ones share a split unless ``one_piece``.
 
-    A compressed JSONL file cannot be cut, nor can what a web server sends only as a whole.
+    A compressed JSONL file cannot be cut, nor can what a web server sends only as a whole, nor CSV and XML: whether a
+    line begins a row, what comes before it says.
     """
     cut = partial(_pieces, split_size=split_size)
     if any("://" in file.path and file.format == "parquet" and file.size > split_size for file in files):
@@ -98,7 +106,7 @@ def _pieces(file: InputFile, split_size: int) -> Iterator[Piece]:
     if file.format == "parquet":
         yield from parquet.pieces(file, split_size)
         return
-    if file.compression is not None or file.size <= split_size:
+    if file.compression is not None or file.size <= split_size or file.layout is not None:
         yield Piece(file, 0, file.size, file.size, whole=True)
         return
     number = -(-file.size // split_size)
@@ -108,7 +116,7 @@ def _pieces(file: InputFile, split_size: int) -> Iterator[Piece]:
 
 
 def infer_schema(files: Sequence[InputFile]) -> pa.Schema:
-    """The schema of the files: read for Parquet, judged from a sample of up to 1,000 documents for JSONL."""
+    """The schema of the files: read for Parquet, else judged from a sample of up to 1,000 documents."""
     if files[0].format == "parquet":
         return parquet.schema_of(files)
     chosen = np.unique(np.linspace(0, len(files) - 1, _SAMPLE_FILES).astype(int)).tolist()
@@ -116,13 +124,19 @@ def infer_schema(files: Sequence[InputFile]) -> pa.Schema:
     for i in chosen:
         file = files[i]
         piece = Piece(file, 0, file.size, file.size, whole=True)
-        shape.merge(jsonl.scan(piece, documents=_SAMPLE_DOCUMENTS // len(chosen) + 1))
-    return shape.to_arrow(sure=False)
+        shape.merge(SCANNERS[file.format](piece, documents=_SAMPLE_DOCUMENTS // len(chosen) + 1))
+    schema = shape.to_arrow(sure=False)
+    layout = files[0].layout
+    if isinstance(layout, CsvLayout) and len(schema):
+        for name, _ in layout.types:
+            if name not in schema.names:
+                raise MissingColumnError.of(name, f"types of {files[0].path}", schema.names)
+    return schema
 
 
 def scan_piece(piece: Piece) -> Shape:
-    """The shape of every record of a piece of JSONL."""
-    return jsonl.scan(piece)
+    """The shape of every record of a piece, in one of the formats that :data:`SCANNERS` knows."""
+    return SCANNERS[piece.file.format](piece)
 
 
 def output_names(files: Sequence[InputFile]) -> dict[str, str]:

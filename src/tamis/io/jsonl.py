@@ -21,9 +21,8 @@ import pyarrow as pa
 import zstandard
 from isal import igzip
 
-from tamis.io.convert import convert, json_text, misfits
+from tamis.io.documents import Documents, columns_of, present_of, table_of
 from tamis.io.hashed import HashedFile
-from tamis.io.ids import fill_ids
 from tamis.io.lines import Block, LongLine, TruncatedFile, as_listed, blocks, unpacked
 from tamis.io.records import RAW_LIMIT, Bad, End, Want
 from tamis.io.schema import Shape, is_json
@@ -38,8 +37,6 @@ __all__ = ["JsonlWriter", "read", "scan"]
 _BOM = b"\xef\xbb\xbf"
 _GZIP_LEVEL = 2  # 445 MB/s and 30 % of the size; zlib's level 6 reaches 27 % at 42 MB/s
 _ZSTD_LEVEL = 3
-
-Documents = list[dict[str, Any]]
 
 
 class _Lines:
@@ -177,17 +174,16 @@ class _Reader:
             yield quick
             return
         documents, rows, bad = self.parse(lines)
-        arrays, faults = self._columns(documents)
+        arrays, faults = columns_of(documents, self._want)
         bad += [self.bad(lines, rows[i], *fault) for i, fault in faults.items()]
         yield from sorted(bad, key=lambda entry: entry.line)
         if faults:
             left = [i for i in range(len(documents)) if i not in faults]
             documents, rows = [documents[i] for i in left], [rows[i] for i in left]
-            arrays, _ = self._columns(documents)
+            arrays, _ = columns_of(documents, self._want)
         if documents:
-            present = frozenset(name for name in self._want.made if any(name in d for d in documents))
-            origin = self._origin(lines, np.array(rows, dtype=np.int64), present)
-            yield Batch(self._table(arrays, documents), origin)
+            origin = self._origin(lines, np.array(rows, dtype=np.int64), present_of(documents, self._want))
+            yield Batch(table_of(arrays, documents, self._want, self._file.name), origin)
 
     def _quick(self, lines: _Lines) -> Batch | None:
         """The batch where one text field is all that is read and every line is good beyond doubt.
@@ -207,47 +203,11 @@ class _Reader:
             arrays[want.add_filename] = pa.array([self._file.name] * len(texts), pa.string())
         return Batch(pa.table(arrays), self._origin(lines, np.arange(len(texts)), present))
 
-    def _columns(self, documents: Documents) -> tuple[dict[str, pa.Array], dict[int, tuple[str, str]]]:
-        arrays: dict[str, pa.Array] = {}
-        faults: dict[int, tuple[str, str]] = {}
-        for field in self._want.columns:
-            name = field.name
-            if name == self._want.add_filename:
-                continue
-            if name in self._want.texts and not all(name in d for d in documents):
-                for i, document in enumerate(documents):
-                    if name not in document:
-                        have = ", ".join(list(document)[:8])
-                        faults.setdefault(i, ("missing field", f"the document has no field {name!r}; it has: {have}"))
-            values = [d.get(name) for d in documents]
-            array = convert(values, field)
-            if array is not None:
-                arrays[name] = array
-                continue
-            for i in misfits(values, field):
-                shown = json_text(values[i])[:60]
-                detail = f"the field {name!r} holds {shown}, which is no {_plain_name(field.type)}"
-                faults.setdefault(i, ("wrong type", detail))
-        return arrays, faults
-
-    def _table(self, arrays: dict[str, pa.Array], documents: Documents) -> pa.Table:
-        want = self._want
-        if want.add_filename is not None:
-            arrays[want.add_filename] = pa.array([self._file.name] * len(documents), pa.string())
-        if want.id_field is not None:
-            arrays[want.id_field] = fill_ids(arrays.get(want.id_field), (d.get(want.id_from or "") for d in documents))
-        # A table without columns has no rows: one that only counts them stands in.
-        return pa.table(arrays) if arrays else pa.table({ROW: np.arange(len(documents))})
-
     def _origin(self, lines: _Lines, rows: npt.NDArray[np.int64], present: frozenset[str]) -> Origin:
         raw = None
         if self._want.raw:
             raw = RawLines(lines.data, lines.starts[rows], lines.ends[rows], present)
         return Origin(self._file.path, lines.number[rows], lines.offset + lines.starts[rows], raw)
-
-
-def _plain_name(kind: pa.DataType) -> str:
-    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
 
 
 def read(piece: Piece, want: Want) -> Iterator[Batch | Bad | End]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from tamis.errors import InputError
 from tamis.io.files import InputFile, open_input
 from tamis.io.records import RAW_LIMIT
 
-__all__ = ["COMPRESSIONS", "Block", "LongLine", "TruncatedFile", "as_listed", "blocks", "unpacked"]
+__all__ = ["COMPRESSIONS", "Block", "Buffer", "LongLine", "TruncatedFile", "as_listed", "blocks", "unpacked"]
 
 COMPRESSIONS: dict[str | None, str | None] = {None: None, "gz": "gz", "gzip": "gz", "zst": "zst", "zstd": "zst"}
 """Names of compressions and what their file names end with."""
@@ -101,6 +103,8 @@ def unpacked(file: BinaryIO, compression: str | None) -> ReadInto:
     """
     if compression is None:
         return file.readinto  # type: ignore[attr-defined, no-any-return]
+    if compression == "zip":
+        return _reader(_unzipped(file))
     new = _NEW[compression]
     return _reader(_decompressed(file, new))
 
@@ -135,6 +139,31 @@ def _decompressed(file: BinaryIO, new: Callable[[], Any]) -> Iterator[bytes]:
         raise TruncatedFile(message)
 
 
+def _unzipped(file: BinaryIO) -> Iterator[bytes]:
+    """The content of the one file in an archive."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
+            if len(names) != 1:
+                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                message = (
+                    f"{getattr(file, 'name', 'a .zip')} holds {len(names)} files ({some or 'none'}); an archive is "
+                    "read where it holds one. Unpack it first."
+                )
+                raise InputError(message)
+            with archive.open(names[0]) as member:
+                while chunk := member.read(_UNZIPPED_CHUNK):
+                    yield chunk
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise TruncatedFile(str(error)) from error
+    except (NotImplementedError, RuntimeError) as error:  # a password, or a compression that Python does not know
+        message = f"{getattr(file, 'name', 'a .zip')} cannot be unpacked: {error}. Unpack it first."
+        raise InputError(message) from error
+
+
+_UNZIPPED_CHUNK = 256 << 10
+
+
 def _reader(chunks: Iterator[bytes]) -> ReadInto:
     held = memoryview(b"")  # sliced without a copy: one piece may be 64 MB and be asked for in small parts
 
@@ -153,7 +182,7 @@ def _reader(chunks: Iterator[bytes]) -> ReadInto:
     return read
 
 
-class _Buffer:
+class Buffer:
     """Bytes read and not yet handed out."""
 
     def __init__(self, read: ReadInto, position: int) -> None:
@@ -214,7 +243,7 @@ def blocks(read: ReadInto, start: int, end: int | None, limit: int) -> Iterator[
     ``read`` continues at ``max(start - 1, 0)``: where a line begins is known from the byte before. A line longer
     than ``limit`` bytes is never held in memory.
     """
-    buffer = _Buffer(read, max(start - 1, 0))
+    buffer = Buffer(read, max(start - 1, 0))
     if start > 0 and not _to_next_line(buffer):
         return
     searched = 0  # bytes of the buffer that are known to hold no line end
@@ -248,7 +277,7 @@ _BEYOND = 1 << 16
 """Bytes read past the end of a range at a time, to find the end of its last line."""
 
 
-def _to_next_line(buffer: _Buffer) -> bool:
+def _to_next_line(buffer: Buffer) -> bool:
     """Drop the bytes up to and with the next line end; false where there is none."""
     while buffer.data or buffer.fill(_BEYOND):
         found = buffer.data.find(b"\n")
@@ -258,7 +287,7 @@ def _to_next_line(buffer: _Buffer) -> bool:
     return False
 
 
-def _long_line(buffer: _Buffer) -> LongLine:
+def _long_line(buffer: Buffer) -> LongLine:
     """Pass over the rest of a line that is too long to hold."""
     begin = buffer.offset
     while len(buffer.data) < RAW_LIMIT and buffer.data.find(b"\n") < 0 and buffer.fill(_BEYOND):

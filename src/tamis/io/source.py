@@ -18,7 +18,7 @@ import pyarrow as pa
 from tamis.errors import MissingColumnError, UsageError
 from tamis.hashing import fingerprint
 from tamis.io.files import InputFile
-from tamis.io.formats import infer_schema, make_splits, read_piece, scan_piece
+from tamis.io.formats import SCANNERS, infer_schema, make_splits, read_piece, scan_piece
 from tamis.io.memory import pieces_of, read_table, spool
 from tamis.io.records import Bad, End, Want
 from tamis.io.schema import Shape
@@ -69,7 +69,7 @@ class Source(Protocol):
 
     @property
     def keeps_raw(self) -> bool:
-        """Whether batches can carry the exact bytes of each record (JSONL with all of its columns)."""
+        """Whether batches can carry each record as a line of JSON: JSONL as it is, CSV and XML as they were read."""
         ...
 
     @property
@@ -123,7 +123,7 @@ class FileSource:
     columns: tuple[str, ...] | None = None
     """The fields to keep, in this order; all of them by default."""
     declared: pa.Schema | None = None
-    """The schema where it is known; otherwise it is judged from a sample (JSONL) or read (Parquet)."""
+    """The schema where it is known; otherwise it is read (Parquet) or judged from a sample."""
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -139,13 +139,13 @@ class FileSource:
 
     @property
     def keeps_raw(self) -> bool:
-        """True for JSONL of which all columns are kept."""
-        return self.format == "jsonl" and self.columns is None
+        """True for JSONL, CSV and XML of which all columns are kept."""
+        return self.format in SCANNERS and self.columns is None
 
     @property
     def exact(self) -> bool:
-        """False for JSONL whose schema was judged from a sample."""
-        return self.format != "jsonl" or self.declared is not None
+        """False for JSONL, CSV and XML whose schema was judged from a sample."""
+        return self.format not in SCANNERS or self.declared is not None
 
     def with_schema(self, schema: pa.Schema) -> FileSource:
         """The source with its schema decided."""
@@ -175,8 +175,10 @@ class FileSource:
     def describe(self) -> dict[str, Any]:
         """Names, sizes and versions of the files, and how they are read."""
         listing = "\n".join(f"{f.path}\t{f.size}\t{f.version}" for f in self.files)
+        layout = self.files[0].layout if self.files else None
         return {
             "format": self.format,
+            **({} if layout is None else {"layout": layout.describe()}),
             "files": len(self.files),
             "bytes": sum(f.size for f in self.files),
             "listing": fingerprint(listing.encode()),
