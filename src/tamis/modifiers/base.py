@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,24 @@ class DocumentModifier(ABC):  # noqa: B024  either the document or the batch met
         changed = [None if t is None else self.modify_document(t) for t in texts.to_pylist()]
         return pa.array(changed, pa.large_string())
 
+    def open(self) -> Callable[[pa.LargeStringArray], pa.Array]:
+        """What a worker runs on every batch; override it to load once what cannot travel, such as weights."""
+        return self.modify_batch
+
+    @property
+    def runs_on(self) -> Literal["cpu", "accelerator"]:
+        """Where it runs; see :class:`tamis.stage.Needs`."""
+        return "cpu"
+
+    @property
+    def window(self) -> int:
+        """Texts that it wants to see at once; see :class:`tamis.stage.Needs`."""
+        return 0
+
+    def identity(self) -> Mapping[str, str]:
+        """What its answers depend on besides its settings; see :meth:`tamis.stage.Stage.identity`."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Modify(Stage):
@@ -59,17 +78,25 @@ class Modify(Stage):
         name = self.text_field or "text"
         found = schema.field(name) if name in schema.names else None
         kind = found.type if found is not None and is_text(found.type) else pa.large_string()
-        return Needs(texts=(name,), makes=(pa.field(name, kind),))
+        makes = (pa.field(name, kind),)
+        if not isinstance(self.modifier, DocumentModifier):
+            return Needs(texts=(name,), makes=makes)
+        return Needs(texts=(name,), makes=makes, device=self.modifier.runs_on, window=self.modifier.window)
+
+    def identity(self) -> Mapping[str, str]:
+        """What the modifier says."""
+        return self.modifier.identity() if isinstance(self.modifier, DocumentModifier) else {}
 
     def open(self) -> TableFunction:
         """The function that replaces the column."""
         field, change = self.text_field or "text", self.modifier
+        batch = change.open() if isinstance(change, DocumentModifier) else None
 
         def run(table: pa.Table) -> pa.Table:
             texts = text(table, field, self.name)
-            if isinstance(change, DocumentModifier):
-                return put(table, field, change.modify_batch(texts))
-            changed = [None if t is None else change(t) for t in texts.to_pylist()]
+            if batch is not None:
+                return put(table, field, batch(texts))
+            changed = [None if t is None else change(t) for t in texts.to_pylist()]  # type: ignore[operator]
             return put(table, field, pa.array(changed, pa.large_string()))
 
         return run
