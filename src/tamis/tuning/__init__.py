@@ -1,0 +1,1 @@
+"""Tuning: rows of prompts and completions, and models tuned on them."""
