@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-__all__ = ["document_id", "fingerprint", "gumbel", "hash64", "uniform"]
+__all__ = ["document_id", "fingerprint", "gumbel", "hash64", "nth_word", "uniform"]
 
 
 def document_id(text: str | None) -> str:
@@ -66,3 +66,17 @@ def gumbel(ids: Iterable[object], seed: int = 0) -> npt.NDArray[np.float64]:
     # Half a step up: u is never 0, and 1 - 2**-54 rounds below 1, so both logarithms are finite.
     u = uniform(ids, seed) + 2.0**-54
     return -np.log(-np.log(np.minimum(u, 1.0 - 2.0**-53)))
+
+
+def nth_word(keys: npt.NDArray[np.uint64], number: int, seed: int = 0) -> npt.NDArray[np.uint64]:
+    """64 random bits per key, ``uint64`` of shape ``(n,)``: word ``number`` of the stream of (seed, key).
+
+    For many numbers per document, where hashing the id again for each would be slow: the keys are hashes of ids
+    (:func:`hash64`). SplitMix64 (Steele, Lea and Flood 2014) started at the key.
+    """
+    golden = 0x9E37_79B9_7F4A_7C15
+    start = (int(hash64([number])[0]) ^ seed * golden) & 0xFFFF_FFFF_FFFF_FFFF
+    z = keys + np.uint64(start)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
+    return z ^ (z >> np.uint64(31))
