@@ -29,15 +29,15 @@ import pyarrow.compute as pc
 
 from tamis.errors import ModelError, UnknownNameError, UsageError
 from tamis.models.checkpoint import TOKENIZER, find, read_config
-from tamis.models.stage import ModelStage
+from tamis.models.stage import ModelStage, makes_field
 from tamis.stage import Needs, TableFunction
-from tamis.table import is_text, mark, put, text
+from tamis.table import mark, put, text
 
 if TYPE_CHECKING:
     from tamis.models.launch import LoadedModel
     from tamis.models.runner import Outputs
 
-__all__ = ["Columns", "DistributedDataClassifier", "Task", "makes_field"]
+__all__ = ["Columns", "DistributedDataClassifier", "Task"]
 
 Columns = Literal["legacy", "v1"]
 Task = Literal["auto", "single_label", "multi_label", "regression"]
@@ -266,14 +266,6 @@ class DistributedDataClassifier(ModelStage):
             reasons = pc.binary_join_element_wise(f"{self.pred_column} is", found.cast(pa.string()), " ")
         reasons = pc.if_else(pc.is_null(found), _NO_TEXT, reasons)
         return mark(table, pc.if_else(keep, pa.scalar(None, pa.string()), reasons), found)
-
-
-def makes_field(schema: pa.Schema, name: str, kind: pa.DataType) -> pa.Field:
-    """The field that a stage makes; a text column that exists keeps its string type."""
-    index = schema.get_field_index(name)
-    if index >= 0 and is_text(kind) and is_text(schema.field(index).type):
-        kind = schema.field(index).type
-    return pa.field(name, kind)
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

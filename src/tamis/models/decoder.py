@@ -18,7 +18,7 @@ from tamis.models.device import OUT_OF_MEMORY, empty_cache
 from tamis.models.generate import Answer, Decoding, Ids, PromptTokenizer
 from tamis.models.prefix_attention import NAME, KeysValues, Plan, register
 
-__all__ = ["PrefixDecoder"]
+__all__ = ["Flops", "PrefixDecoder", "cache_argument", "end_tokens"]
 
 
 @dataclass
@@ -50,12 +50,9 @@ class PrefixDecoder:
         self._decoding = decoding
         self._budget = budget
         self._who = who
-        # Renamed in transformers 5.24; the old name warns.
-        names = inspect.signature(model.forward).parameters
-        self._cache_name = "cache" if "cache" in names else "past_key_values"
-        ends = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
-        self._ends = frozenset([ends] if isinstance(ends, int) else ends or ())
-        self._flops = _Flops.of(model)
+        self._cache_name = cache_argument(model) or "past_key_values"
+        self._ends = end_tokens(model, tokenizer)
+        self._flops = Flops.of(model)
         self.prefix: tuple[KeysValues, ...] = ()
         """Keys and values of the common beginning, per layer."""
         self._load_prefix()
@@ -194,6 +191,21 @@ class PrefixDecoder:
         return further
 
 
+def cache_argument(model: Any) -> str | None:
+    """What the model's forward calls its cache of keys and values; None where it has none.
+
+    Renamed in transformers 5.24; the old name warns.
+    """
+    names = inspect.signature(model.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in names), None)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a text, by the model's generation settings or else its tokenizer; may be none."""
+    ends = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
+    return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+
 def _pruned(cache: Any, owner: Any, live: list[int]) -> Any:
     """Drop the keys of rows that are done, once they are the larger part."""
     keep = np.isin(owner, live)
@@ -207,16 +219,19 @@ def _pruned(cache: Any, owner: Any, live: list[int]) -> Any:
 
 
 @dataclass(frozen=True)
-class _Flops:
+class Flops:
+    """Floating point operations of a causal language model."""
+
     per_token: float
     per_answer: float
     per_pair: float
 
     @classmethod
-    def of(cls, model: Any) -> _Flops:
+    def of(cls, model: Any) -> Flops:
+        """Those of a model of ``transformers``: its linear layers, and attention."""
         linear = {n: m.weight.numel() for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
         head = linear.pop("lm_head", 0)
-        config = model.config
+        config = model.config.get_text_config()
         return cls(2.0 * sum(linear.values()), 2.0 * head, 4.0 * config.num_hidden_layers * config.hidden_size)
 
     def answer(self, own: int, known: int, made: int) -> float:

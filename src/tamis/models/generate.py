@@ -1,7 +1,8 @@
-"""Short answers of a language model to many documents, asked with one fixed prompt around each.
+"""Short answers of a language model: to many documents with one fixed prompt around each, or to prompts of their own.
 
 Two engines stand behind :class:`Generator`: ``transformers``, on any device (:mod:`tamis.models.decoder`), and vLLM
 where it is installed (:mod:`tamis.models.vllm_engine`). Both are given exact token ids by :class:`PromptTokenizer`.
+Behind :class:`Continuer` stand :mod:`tamis.models.batch_decoder` and vLLM again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ import numpy.typing as npt
 
 from tamis.errors import ModelError, UsageError
 
-__all__ = ["Answer", "Decoding", "Generator", "Ids", "PromptTokenizer", "Template"]
+__all__ = [
+    "Answer",
+    "Continuation",
+    "Continuer",
+    "Decoding",
+    "Generator",
+    "Ids",
+    "PromptTokenizer",
+    "Request",
+    "Rules",
+    "Template",
+]
 
 Ids = npt.NDArray[np.int32]
 PLACEHOLDER = "{document}"
@@ -89,6 +101,56 @@ class Generator(Protocol):
         """The answers. They do not depend on which documents are asked together, beyond rounding."""
         ...
 
+
+# -- prompts of their own ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt."""
+
+    ids: list[int]
+    """Its tokens, at least one."""
+    key: str
+    """Whose it is: with the seed, what a sampled answer depends on."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How prompts are answered."""
+
+    max_new_tokens: int = 32
+    temperature: float = 0.0
+    """0 takes the likeliest token; more samples."""
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    """An answer ends before the first of these."""
+    tags: tuple[str, ...] | None = None
+    """The closed set that an answer is a comma list of."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What the model wrote after a prompt."""
+
+    text: str
+    """Without special tokens and stop strings."""
+    tokens: int
+    """Tokens generated, the one that ends the text included."""
+    tags: list[str] | None = None
+    """What it names of the closed set; None where there is none."""
+
+
+class Continuer(Protocol):
+    """Prompts in, one answer each out, in order. Counts tokens and seconds with :func:`tamis.meter.count`."""
+
+    def __call__(self, requests: Sequence[Request]) -> list[Continuation]:
+        """The answers. They do not depend on which prompts are asked together, beyond rounding."""
+        ...
+
+
+# -- one fixed prompt around documents -----------------------------------------------------------------------
 
 _PROBES = (
     *(

@@ -48,7 +48,9 @@ def find_adapter(name: str | os.PathLike[str], *, who: str, token: str | None = 
         return find(name, who=who, token=token)
 
 
-def load_causal(path: Path, *, who: str, dtype: torch.dtype, adapter: Path | None = None) -> torch.nn.Module:
+def load_causal(
+    path: Path, *, who: str, dtype: torch.dtype, adapter: Path | None = None, attention: str = "sdpa"
+) -> torch.nn.Module:
     """The causal language model of a directory, its adapter merged, on the CPU in ``dtype``.
 
     Raises:
@@ -62,7 +64,7 @@ def load_causal(path: Path, *, who: str, dtype: torch.dtype, adapter: Path | Non
         "a causal language model",
         who=who,
         dtype=dtype,
-        attention="sdpa",
+        attention=attention,
     )
     if adapter is not None:
         merge_lora(model, adapter, who=who)

@@ -13,10 +13,11 @@ import pyarrow as pa
 from tamis.models.checkpoint import content_hash, here, require_extra
 from tamis.models.settings import RunSettings
 from tamis.stage import Needs, Stage
+from tamis.table import is_text
 
-__all__ = ["ModelStage", "tuning"]
+__all__ = ["WINDOW", "DeviceStage", "ModelStage", "makes_field", "tuning"]
 
-_WINDOW = 4096
+WINDOW = 4096
 """Documents that are sorted by length together."""
 
 
@@ -26,15 +27,11 @@ def tuning(default: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelStage(Stage):
-    """A stage that shows texts to a model on a device."""
+class DeviceStage(Stage):
+    """A stage that runs a model on a device."""
 
-    text_field: str | None = None
-    """Column that is read; the dataset's text field by default."""
     max_length: int | None = None
     """Tokens of a text that the model sees; its own limit by default."""
-    max_chars: int | None = None
-    """Characters of a text that the model sees; the column itself is never cut."""
     dtype: str = "auto"
     """``float32``, ``bfloat16``, ``float16``, or ``int8`` (encoders on a processor); by default bfloat16 where the
     hardware multiplies in it."""
@@ -62,10 +59,34 @@ class ModelStage(Stage):
             device=self.device,
             dtype=self.dtype,
             max_length=self.max_length,
-            max_chars=self.max_chars,
             batch_tokens=self.batch_tokens,
             batch_size=self.batch_size,
         )
+
+    def identity(self) -> Mapping[str, str]:
+        """A hash of each directory or file of this machine that a setting names: other weights make another run."""
+        found = {}
+        for name in self.weights:
+            value = getattr(self, name, None)
+            if isinstance(value, str | os.PathLike):
+                place = Path(value) if Path(value).is_file() else here(value)
+                if place is not None:
+                    found[name] = content_hash(place)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStage(DeviceStage):
+    """A stage that shows texts to a model on a device."""
+
+    text_field: str | None = None
+    """Column that is read; the dataset's text field by default."""
+    max_chars: int | None = None
+    """Characters of a text that the model sees; the column itself is never cut."""
+
+    def settings(self) -> RunSettings:
+        """How the model is run; raises where a number makes no sense."""
+        return replace(super().settings(), max_chars=self.max_chars)
 
     @property
     def column_read(self) -> str:
@@ -78,15 +99,12 @@ class ModelStage(Stage):
 
     def needs_of(self, makes: tuple[pa.Field, ...]) -> Needs:
         """What a stage needs that makes these columns."""
-        return Needs(texts=(self.column_read,), makes=makes, device="accelerator", window=_WINDOW)
+        return Needs(texts=(self.column_read,), makes=makes, device="accelerator", window=WINDOW)
 
-    def identity(self) -> Mapping[str, str]:
-        """A hash of each directory or file of this machine that a setting names: other weights make another run."""
-        found = {}
-        for name in self.weights:
-            value = getattr(self, name, None)
-            if isinstance(value, str | os.PathLike):
-                place = Path(value) if Path(value).is_file() else here(value)
-                if place is not None:
-                    found[name] = content_hash(place)
-        return found
+
+def makes_field(schema: pa.Schema, name: str, kind: pa.DataType) -> pa.Field:
+    """The field that a stage makes; a text column that exists keeps its string type."""
+    index = schema.get_field_index(name)
+    if index >= 0 and is_text(kind) and is_text(schema.field(index).type):
+        kind = schema.field(index).type
+    return pa.field(name, kind)
