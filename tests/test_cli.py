@@ -152,9 +152,9 @@ def tiny_models(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("tiny_models")
 def test_every_shipped_recipe_runs(tmp_path, write_jsonl):
-    path = write_jsonl(
-        "d.jsonl", [{"text": f"document {i} " + "a few more words " * (i % 5), "score": 1} for i in range(50)]
-    )
+    question = {"id": "1", "title": "Who pays?", "question": "I have a question of law. " * 5, "tags": "lease uk"}
+    texts = [f"document {i} " + "a few more words " * (i % 5) for i in range(50)]
+    path = write_jsonl("d.jsonl", [{"text": text, "score": 1} | question for text in texts])
     for name in shipped_recipes():
         settings = [f"input.path={path}", f"output.path={tmp_path / name}"]
         assert load_recipe(name).title

@@ -18,10 +18,23 @@ import pytest
 
 import tamis
 import tamis.classifiers
+from tamis import filters
 from tamis.dataset import _Count
 from tamis.filters import Filter, RepeatingTopNGramsFilter, Score, ScoreFilter, Where, WordCountFilter, parse_expression
+from tamis.filters.bounded import MeasuredFilter
 from tamis.models.embed import Embed
-from tamis.modifiers import Modify, NewlineNormalizer, UnicodeReformatter, UrlRemover
+from tamis.models.generation import Generate
+from tamis.modifiers import (
+    HasText,
+    HtmlToText,
+    Modify,
+    NewlineNormalizer,
+    Rename,
+    SectionNumberFormatter,
+    TextCleaner,
+    UnicodeReformatter,
+    UrlRemover,
+)
 from tamis.report import Lengths
 from tamis.selection.split import Split, StratifiedSplit, StratumBounds
 from tamis.stage import Fold, FoldThenStage, Needs, Stage
@@ -31,6 +44,11 @@ from tamis.testing import check_fold, check_stage, sample_table
 TABLE = sample_table()
 STRATIFIED = StratifiedSplit({"train": 0.7, "validation": 0.3}, "source")
 
+MEASURED = {
+    name: getattr(filters, name)()
+    for name in filters.__all__
+    if isinstance(getattr(filters, name), type) and issubclass(getattr(filters, name), MeasuredFilter)
+}
 STAGES: dict[str, Stage] = {
     **{
         f"{type(each).__name__} {how}": ScoreFilter(each, **options)
@@ -43,6 +61,17 @@ STAGES: dict[str, Stage] = {
         }.items()
         if not (how == "over a column" and each == RepeatingTopNGramsFilter(2, 0.5))
     },
+    **{
+        f"{name} {how}": ScoreFilter(made, **options)
+        for name, made in MEASURED.items()
+        for how, options in {"alone": {}, "with a score": {"score_field": "made"}}.items()
+    },
+    "CommonWordsFilter": ScoreFilter(filters.CommonWordsFilter(words=["the", "a"], min_num_common_words=1)),
+    "CommonWordsFilter without spaces": ScoreFilter(filters.CommonWordsFilter("zh", 1)),
+    "CommonEnglishWordsFilter": ScoreFilter(filters.CommonEnglishWordsFilter(), score_field="made"),
+    "BoilerPlateStringFilter": ScoreFilter(filters.BoilerPlateStringFilter(), score_field="made"),
+    "SubstringFilter": ScoreFilter(filters.SubstringFilter("a"), score_field="made"),
+    "PornographicUrlsFilter": ScoreFilter(filters.PornographicUrlsFilter(), score_field="made"),
     "Score by a filter": Score(WordCountFilter(), "made"),
     "Score by a function": Score(len, "made", score_type=int),
     "Filter by a filter": Filter(WordCountFilter(1, 5), "score"),
@@ -55,6 +84,13 @@ STAGES: dict[str, Stage] = {
     "UnicodeReformatter with NFKC": Modify(UnicodeReformatter(normalization="NFKC", uncurl_quotes=True)),
     "NewlineNormalizer": Modify(NewlineNormalizer()),
     "UrlRemover": Modify(UrlRemover()),
+    "HtmlToText": Modify(HtmlToText()),
+    "HtmlToText with addresses, without code": Modify(HtmlToText(code="drop", links="url")),
+    "TextCleaner": Modify(TextCleaner()),
+    "SectionNumberFormatter": Modify(SectionNumberFormatter()),
+    "Rename": Rename({"question": ["Body", "text"], "rank": "score", "lang": "Lang"}, optional=["lang"]),
+    "Rename numbers": Rename({"score": "Score", "none": "None"}, optional=["none"], numbers=["score", "none"]),
+    "HasText": HasText(["source", "text"]),
     "Modify by a function": Modify(str.upper),
     "Modify another column": Modify(str.upper, text_field="source"),
     "Split": Split(),
@@ -104,6 +140,7 @@ MODELS = {
     "FineWebEduClassifier": "test_classifiers.py",
     "FineWebMixtralEduClassifier": "test_classifiers.py",
     "FineWebNemotronEduClassifier": "test_classifiers.py",
+    "Generate": "test_generate.py",
     "InstructionDataGuardClassifier": "test_instruction_data_guard.py",
     "MultilingualDomainClassifier": "test_classifiers.py",
     "PromptTaskComplexityClassifier": "test_classifiers.py",
@@ -124,10 +161,19 @@ ELSEWHERE = {
     "NgramCounts": "test_ngram_selection.py",
     "NgramExamples": "test_ngram_selection.py",
     "NgramWeights": "test_ngram_selection.py",
+    "ListedTags": "test_rows.py",
+    "PiiCounts": "test_pii_modifier.py",
+    "PiiModifier": "test_pii_modifier.py",
+    "PiiSpans": "test_pii_modifier.py",
+    "PromptCompletion": "test_rows.py",
     "Resample": "test_sample.py",
     "Resampled": "test_sample.py",
     "SampleVectors": "test_mixture.py",
     "Several": "test_importance.py",
+    "TagCounts": "test_rows.py",
+    "TagList": "test_rows.py",
+    "TagLists": "test_evaluation.py",
+    "TagScores": "test_evaluation.py",
     "TextHashes": "test_importance.py",
     "Values": "test_importance.py",
     "WeightSummary": "test_sample.py",
@@ -140,7 +186,7 @@ PARTS = {"BestDocuments", "Resampled"}
 def test_no_stage_or_fold_of_the_package_is_left_out():
     for name in tamis.__all__:
         getattr(tamis, name)
-    models = {getattr(tamis.classifiers, name) for name in tamis.classifiers.__all__} | {Embed}
+    models = {getattr(tamis.classifiers, name) for name in tamis.classifiers.__all__} | {Embed, Generate}
     assert {each.__name__ for each in models} == set(MODELS)
     for name, file in {**MODELS, **ELSEWHERE}.items():
         content = (Path(__file__).parent / file).read_text()

@@ -13,11 +13,14 @@ from tamis.errors import TamisError
 if TYPE_CHECKING:
     from tamis.dataset import DocumentDataset
     from tamis.filters.base import DocumentFilter, Filter, Score, ScoreFilter
+    from tamis.importance.dsir import HashedNgramDSIR
     from tamis.io.files import get_all_files_paths_under
     from tamis.modifiers import DocumentModifier, Modify
     from tamis.recipe import load_recipe
+    from tamis.scoring import evaluate
     from tamis.selection.split import Split, StratifiedSplit
     from tamis.stage import Fold, FoldThenStage, Needs, Sequential, Stage
+    from tamis.tuner import tune
 
 _HOMES = {
     "DocumentDataset": "tamis.dataset",
@@ -26,6 +29,7 @@ _HOMES = {
     "Filter": "tamis.filters.base",
     "Fold": "tamis.stage",
     "FoldThenStage": "tamis.stage",
+    "HashedNgramDSIR": "tamis.importance.dsir",
     "Modify": "tamis.modifiers",
     "Needs": "tamis.stage",
     "Score": "tamis.filters.base",
@@ -34,8 +38,11 @@ _HOMES = {
     "Split": "tamis.selection.split",
     "Stage": "tamis.stage",
     "StratifiedSplit": "tamis.selection.split",
+    "evaluate": "tamis.scoring",
+    "explain": "tamis.explanation",
     "get_all_files_paths_under": "tamis.io.files",
     "load_recipe": "tamis.recipe",
+    "tune": "tamis.tuner",
 }
 
 __all__ = [
@@ -45,6 +52,7 @@ __all__ = [
     "Filter",
     "Fold",
     "FoldThenStage",
+    "HashedNgramDSIR",
     "Modify",
     "Needs",
     "Score",
@@ -54,8 +62,11 @@ __all__ = [
     "Stage",
     "StratifiedSplit",
     "TamisError",
+    "evaluate",
+    "explain",
     "get_all_files_paths_under",
     "load_recipe",
+    "tune",
 ]
 
 

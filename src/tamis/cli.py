@@ -12,12 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tamis.cli_classify import add_classify
+from tamis.cli_convert import add_convert
+from tamis.cli_evaluate import add_evaluate
+from tamis.cli_explain import add_explain
+from tamis.cli_generate import add_generate
 from tamis.cli_inspect import add_inspect
 from tamis.cli_models import add_train_classifier
 from tamis.cli_options import add_engine
+from tamis.cli_pii import add_pii
 from tamis.cli_runs import add_status, add_verify
 from tamis.cli_select import add_select
 from tamis.cli_text import console_of_errors, console_of_output, escape, excerpt, number_text, printable
+from tamis.cli_tune import add_tune
 from tamis.errors import TamisError
 
 if TYPE_CHECKING:
@@ -88,10 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     add_classify(commands).set_defaults(command=_classify)
+    add_tune(commands, console_of_output)
+    add_generate(commands).set_defaults(command=_generate)
     add_train_classifier(commands, console_of_output)
     add_select(commands, console_of_output)
+    add_evaluate(commands, console_of_output)
+    add_convert(commands, console_of_output)
 
+    add_pii(commands).set_defaults(command=_pii)
     add_inspect(commands)
+    add_explain(commands, console_of_output)
     add_status(commands, console_of_output)
     add_verify(commands, console_of_output)
 
@@ -120,6 +132,7 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from tamis.cli_explain import keep_recipe
     from tamis.recipe import load_recipe
 
     recipe = load_recipe(options.recipe, options.set)
@@ -127,6 +140,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(recipe, dataset, options.limit)
     result = _write(recipe, dataset, options)
+    keep_recipe(result.path, recipe, options.limit)
     console = console_of_output()
     _print_result(console, result)
     return 0
@@ -142,6 +156,34 @@ def _classify(options: argparse.Namespace) -> int:
     _print_counts(console, result)
     if result.tally.kept:
         print_answers(console, answers_in(result.path, work.stage, options.format), result.tally.kept)
+    _print_written(console, result)
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from tamis.cli_generate import prepare, print_examples
+
+    console = console_of_output()
+    work = prepare(options)
+    console.print(work.model, markup=False)
+    result = _write(work.recipe, work.dataset, options)
+    _print_counts(console, result)
+    if result.tally.kept:
+        print_examples(console, result.path, work.stage)
+    _print_written(console, result)
+    return 0
+
+
+def _pii(options: argparse.Namespace) -> int:
+    from tamis.cli_pii import prepare, print_found, report
+
+    console = console_of_output()
+    if options.report:
+        return report(options, console)
+    work = prepare(options)
+    result = _write(work.recipe, work.dataset, options)
+    _print_counts(console, result)
+    print_found(console, result)
     _print_written(console, result)
     return 0
 
@@ -353,18 +395,21 @@ def _recipes(options: argparse.Namespace) -> int:
     from rich.table import Table  # noqa: TID251  the terminal library lives here
 
     from tamis.errors import UnknownNameError
-    from tamis.recipe import STAGES, load_recipe, shipped_recipes
+    from tamis.recipe import STAGES, load_recipe, read_toml, shipped_recipes
 
-    shipped = shipped_recipes()
+    shipped, tuning = shipped_recipes(), shipped_recipes("model")
     if options.name is not None:
-        if options.name not in shipped:
-            raise UnknownNameError.of(options.name, shipped, kind="recipe")
-        print(shipped[options.name].read_text(encoding="utf-8"), end="")
+        if options.name not in shipped | tuning:
+            raise UnknownNameError.of(options.name, shipped | tuning, kind="recipe")
+        print((shipped | tuning)[options.name].read_text(encoding="utf-8"), end="")
         return 0
     console = console_of_output()
     console.print("[bold]Recipes[/bold] (tamis run NAME --set input.path=... --set output.path=...)")
     for name, path in shipped.items():
         console.print(f"  {name:<12} {load_recipe(path).title}", markup=False)
+    console.print("\n[bold]To tune a model[/bold] (tamis tune NAME --set data.train=... --set output.path=...)")
+    for name in tuning:
+        console.print(f"  {name:<20} {read_toml(name, 'model')[1]}", markup=False)
     console.print("\n[bold]Stages[/bold] that a recipe can use")
     table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
     for name, target in STAGES.items():

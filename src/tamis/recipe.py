@@ -22,6 +22,7 @@ A filter is wrapped in ``ScoreFilter`` and a modifier in ``Modify``, as they wou
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -40,12 +41,13 @@ from tamis.dataset import DocumentDataset
 from tamis.errors import RecipeError, TamisError, UnknownNameError, hint
 from tamis.filters.base import DocumentFilter, ScoreFilter
 from tamis.filters.where import Where, parse_expression
+from tamis.io.files import kind_of, list_files
 from tamis.io.source import LimitedSource
 from tamis.modifiers import DocumentModifier, Modify
 from tamis.selection.split import DEFAULT_PROPORTIONS, Split, StratifiedSplit
-from tamis.stage import FoldThenStage, Stage, Step
+from tamis.stage import FoldThenStage, Sequential, Stage, Step
 
-__all__ = ["STAGES", "Recipe", "find_stage", "load_recipe", "shipped_recipes"]
+__all__ = ["STAGES", "Recipe", "build", "find_stage", "load_recipe", "read_toml", "shipped_recipes", "toml_value"]
 
 
 def _where(expression: str) -> Stage:
@@ -67,30 +69,78 @@ def _split(
     return StratifiedSplit(shares, stratify_by, seed=seed, by=by, column=column)
 
 
-STAGES: Mapping[str, str | Callable[..., Step]] = {
+STAGES: Mapping[str, str | Callable[..., Step | Sequential]] = {
     "AegisClassifier": "tamis.classifiers.aegis:AegisClassifier",
+    "BoilerPlateStringFilter": "tamis.filters:BoilerPlateStringFilter",
+    "BulletsFilter": "tamis.filters:BulletsFilter",
+    "CommonEnglishWordsFilter": "tamis.filters:CommonEnglishWordsFilter",
+    "CommonWordsFilter": "tamis.filters:CommonWordsFilter",
     "ContentTypeClassifier": "tamis.classifiers.topic:ContentTypeClassifier",
     "DistributedDataClassifier": "tamis.classifiers.base:DistributedDataClassifier",
     "DomainClassifier": "tamis.classifiers.topic:DomainClassifier",
+    "EllipsisFilter": "tamis.filters:EllipsisFilter",
     "Embed": "tamis.models.embed:Embed",
+    "fineweb_quality": "tamis.filters:fineweb_quality",
     "FineWebEduClassifier": "tamis.classifiers.edu:FineWebEduClassifier",
     "FineWebMixtralEduClassifier": "tamis.classifiers.edu:FineWebMixtralEduClassifier",
     "FineWebNemotronEduClassifier": "tamis.classifiers.edu:FineWebNemotronEduClassifier",
+    "gopher_quality": "tamis.filters:gopher_quality",
+    "gopher_repetition": "tamis.filters:gopher_repetition",
+    "HasText": "tamis.modifiers:HasText",
+    "HtmlToText": "tamis.modifiers:HtmlToText",
+    "Generate": "tamis.models.generation:Generate",
     "InstructionDataGuardClassifier": "tamis.classifiers.instruction_data_guard:InstructionDataGuardClassifier",
+    "LongWordFilter": "tamis.filters:LongWordFilter",
+    "massive_text": "tamis.filters:massive_text",
+    "MeanWordLengthFilter": "tamis.filters:MeanWordLengthFilter",
     "MultilingualDomainClassifier": "tamis.classifiers.topic:MultilingualDomainClassifier",
     "NewlineNormalizer": "tamis.modifiers:NewlineNormalizer",
+    "NewLinesToWordsFilter": "tamis.filters:NewLinesToWordsFilter",
+    "NonAlphaNumericFilter": "tamis.filters:NonAlphaNumericFilter",
+    "NumbersFilter": "tamis.filters:NumbersFilter",
+    "ParenthesesFilter": "tamis.filters:ParenthesesFilter",
+    "PiiModifier": "tamis.pii:PiiModifier",
+    "PiiSpans": "tamis.pii:PiiSpans",
+    "PornographicUrlsFilter": "tamis.filters:PornographicUrlsFilter",
+    "PromptCompletion": "tamis.tuning.rows:PromptCompletion",
     "PromptTaskComplexityClassifier": "tamis.classifiers.prompt_task:PromptTaskComplexityClassifier",
+    "PunctuationFilter": "tamis.filters:PunctuationFilter",
     "QualityClassifier": "tamis.classifiers.topic:QualityClassifier",
+    "Rename": "tamis.modifiers:Rename",
+    "RepeatedLinesByCharFilter": "tamis.filters:RepeatedLinesByCharFilter",
+    "RepeatedLinesFilter": "tamis.filters:RepeatedLinesFilter",
+    "RepeatedParagraphsByCharFilter": "tamis.filters:RepeatedParagraphsByCharFilter",
+    "RepeatedParagraphsFilter": "tamis.filters:RepeatedParagraphsFilter",
+    "RepeatingDuplicateNGramsFilter": "tamis.filters:RepeatingDuplicateNGramsFilter",
     "RepeatingTopNGramsFilter": "tamis.filters:RepeatingTopNGramsFilter",
+    "SectionNumberFormatter": "tamis.modifiers:SectionNumberFormatter",
+    "ShortLinesFilter": "tamis.filters:ShortLinesFilter",
     "Split": _split,
+    "SubstringFilter": "tamis.filters:SubstringFilter",
+    "SymbolsToWordsFilter": "tamis.filters:SymbolsToWordsFilter",
+    "TagList": "tamis.tuning.rows:TagList",
+    "TextCleaner": "tamis.modifiers:TextCleaner",
     "UnicodeReformatter": "tamis.modifiers:UnicodeReformatter",
     "UrlRemover": "tamis.modifiers:UrlRemover",
+    "UrlsFilter": "tamis.filters:UrlsFilter",
     "Where": _where,
+    "WhiteSpaceFilter": "tamis.filters:WhiteSpaceFilter",
     "WordCountFilter": "tamis.filters:WordCountFilter",
+    "WordsWithoutAlphabetsFilter": "tamis.filters:WordsWithoutAlphabetsFilter",
 }
 """Every name that ``use`` knows."""
 
+READERS: Mapping[str, Callable[..., DocumentDataset]] = {
+    "jsonl": DocumentDataset.read_json,
+    "parquet": DocumentDataset.read_parquet,
+    "csv": DocumentDataset.read_csv,
+    "xml": DocumentDataset.read_xml,
+    "hub": DocumentDataset.read_hub,
+}
+"""Every format that an input may have; "hub" takes the name of a data set for a path."""
+
 _INPUT = {"path", "format", "text_field", "columns", "add_filename", "add_id"}
+_INPUT |= {"delimiter", "names", "types", "row", "split", "config"}
 _OUTPUT = {"path", "format", "compression", "write_to_filename", "partition_on", "keep_rejects"}
 _RUN = {"workers", "engine", "address", "max_bad", "strict", "split_size"}
 _SECTIONS = {"input": _INPUT, "output": _OUTPUT, "run": _RUN}
@@ -116,15 +166,20 @@ class Recipe:
             message = f"{self.name}: [input] names no path. Add it, or pass --set input.path=..."
             raise RecipeError(message)
         kind = settings.pop("format", None) or _guess(path)
-        read = {"jsonl": DocumentDataset.read_json, "parquet": DocumentDataset.read_parquet}
-        if kind not in read:
-            raise UnknownNameError.of(str(kind), read, kind="format", where=f"{self.name}: [input]")
-        dataset = read[kind](path, **settings)
+        if kind not in READERS:
+            raise UnknownNameError.of(str(kind), READERS, kind="format", where=f"{self.name}: [input]")
+        read = READERS[kind]
+        options = [name for name in inspect.signature(read).parameters if name in _INPUT]
+        for key in settings:
+            if key not in options:
+                raise UnknownNameError.of(key, options, kind=f"option of {kind} files", where=f"{self.name}: [input]")
+        dataset = read(path, **settings)
         if limit is not None:
             dataset = DocumentDataset(LimitedSource(dataset.plan.source, limit))
-        return dataset.append(*(self._step(n, stage) for n, stage in enumerate(self.stages, start=1)))
+        made = (self._step(n, stage) for n, stage in enumerate(self.stages, start=1))
+        return dataset.append(*(step for several in made for step in several.steps()))
 
-    def _step(self, number: int, settings: Mapping[str, Any]) -> Step:
+    def _step(self, number: int, settings: Mapping[str, Any]) -> Step | Sequential:
         where = f"{self.name}: stage {number}"
         rest = dict(settings)
         use = rest.pop("use", None)
@@ -134,13 +189,18 @@ class Recipe:
         make = find_stage(use, where)
         wrapper = {k: rest.pop(k) for k in _WRAPPER & rest.keys() if k not in inspect.signature(make).parameters}
         where = f"{where} ({use})"
-        made = _build(make, rest, where)
+        made = build(make, rest, where, also=tuple(_WRAPPER))
         return _wrap(made, wrapper, where)
 
 
 def _guess(path: Any) -> str:
+    """The format that the first path's name says; a folder is looked into, and what says nothing is JSON Lines."""
     first = str(path[0] if isinstance(path, list) and path else path)
-    return "parquet" if first.endswith((".parquet", ".pq")) else "jsonl"
+    kind, _ = kind_of(first)
+    if kind is None and Path(first).is_dir():
+        with contextlib.suppress(TamisError):  # said when it is read
+            kind = list_files(first)[0].format
+    return kind or "jsonl"
 
 
 def find_stage(use: str, where: str) -> Callable[..., Any]:
@@ -164,20 +224,31 @@ def find_stage(use: str, where: str) -> Callable[..., Any]:
         raise UnknownNameError.of(name, dir(importlib.import_module(module)), kind="class", where=where) from error
 
 
-def _build(make: Callable[..., Any], settings: Mapping[str, Any], where: str) -> Any:
+def build(make: Callable[..., Any], settings: Mapping[str, Any], where: str, *, also: Sequence[str] = ()) -> Any:
+    """Call a stage's class, or any dataclass, with settings of a file; names and types are checked.
+
+    Args:
+        make: What is called.
+        settings: Its arguments, as TOML holds them.
+        where: Who asks, for the error message.
+        also: Names that are offered beside its own where one is wrong.
+
+    Raises:
+        UnknownNameError: A setting has a name that it does not know.
+        RecipeError: A value has the wrong type, one is missing, or it is refused.
+    """
     parameters = inspect.signature(make).parameters
     fields = dataclasses.fields(make) if dataclasses.is_dataclass(make) else ()
-    secret = {f.name for f in fields if f.metadata.get("secret")}
+    secret = {f.name: f.metadata["secret"] for f in fields if f.metadata.get("secret")}
     for key in settings:
         if key in secret:
-            message = (
-                f"{where}: a recipe is no place for a secret such as {key!r}. Log in with `hf auth login`, or set the "
-                "environment variable HF_TOKEN."
-            )
+            # A field may say itself where its secret belongs; most are tokens of the hub.
+            instead = secret[key] if isinstance(secret[key], str) else _ELSEWHERE
+            message = f"{where}: a recipe is no place for a secret such as {key!r}. {instead}"
             raise RecipeError(message)
         if key not in parameters:
             valid = [name for name in parameters if name not in secret]
-            raise UnknownNameError.of(key, [*valid, *_WRAPPER], kind="option", where=where)
+            raise UnknownNameError.of(key, [*valid, *also], kind="option", where=where)
     # A dataclass may inherit fields whose types are named in another module: its class knows where, __init__ does not.
     plain_class = inspect.isclass(make) and not dataclasses.is_dataclass(make)
     hints = typing.get_type_hints(make.__init__ if plain_class else make)
@@ -194,6 +265,7 @@ def _build(make: Callable[..., Any], settings: Mapping[str, Any], where: str) ->
         raise RecipeError(message) from error
 
 
+_ELSEWHERE = "Log in with `hf auth login`, or set the environment variable HF_TOKEN."
 _PLAIN: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -229,7 +301,7 @@ def _fits(value: Any, kind: type | None) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
-def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step:
+def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step | Sequential:
     if isinstance(made, DocumentFilter):
         return ScoreFilter(made, **wrapper)
     if isinstance(made, DocumentModifier):
@@ -238,7 +310,7 @@ def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step:
         return Modify(made, **wrapper)
     if wrapper:
         raise UnknownNameError.of(min(wrapper), [], kind="option", where=where)
-    if isinstance(made, Stage | FoldThenStage):
+    if isinstance(made, Stage | FoldThenStage | Sequential):
         return made
     message = f"{where} is a {type(made).__name__}; a recipe uses filters, modifiers and stages."
     raise RecipeError(message)
@@ -247,10 +319,11 @@ def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step:
 # -- reading -------------------------------------------------------------------------------------------------
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with Tamis, by name."""
+def shipped_recipes(section: str = "input") -> dict[str, Path]:
+    """The recipes that come with Tamis and have that section, by name: ``input`` those to run, ``model`` to tune."""
     folder = Path(str(resources.files("tamis"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    found = sorted(folder.glob("*.toml"))
+    return {path.stem: path for path in found if section in tomllib.loads(path.read_text(encoding="utf-8"))}
 
 
 def load_recipe(name: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -259,8 +332,21 @@ def load_recipe(name: str | Path, settings: Sequence[str] = ()) -> Recipe:
     Keys are ``section.option`` (``input.path``, ``run.workers``), or ``Stage.option`` with the stage's name or
     its number (``WordCountFilter.min_words=20``, ``stage.2.min_words=20``). Values are TOML; what is not is text.
     """
+    content, title, file = read_toml(name)
+    recipe = _from_toml(content, file, title)
+    for setting in settings:
+        recipe = _with_setting(recipe, setting)
+    return recipe
+
+
+def read_toml(name: str | Path, section: str = "input") -> tuple[dict[str, Any], str, str]:
+    """What a recipe file holds, or a shipped recipe of that name; its title; and the name of the file.
+
+    Raises:
+        RecipeError: There is no such file, or it is no TOML.
+    """
     path = Path(name)
-    shipped = shipped_recipes()
+    shipped = shipped_recipes(section)
     if not path.is_file() and str(name) in shipped:  # a folder may be called as a recipe is
         path = shipped[str(name)]
     try:
@@ -280,10 +366,7 @@ def load_recipe(name: str | Path, settings: Sequence[str] = ()) -> Recipe:
         message = f"{path} is not valid TOML: {error}"
         raise RecipeError(message) from error
     title = text.splitlines()[0].lstrip("# ").strip() if text.startswith("#") else ""
-    recipe = _from_toml(content, path.name, title)
-    for setting in settings:
-        recipe = _with_setting(recipe, setting)
-    return recipe
+    return content, title, path.name
 
 
 def _from_toml(content: Mapping[str, Any], name: str, title: str) -> Recipe:
@@ -307,7 +390,8 @@ def _from_toml(content: Mapping[str, Any], name: str, title: str) -> Recipe:
     return Recipe(name, sections["input"], tuple(stages), sections["output"], sections["run"], title)
 
 
-def _value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """A value as TOML writes it; what is none is text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -320,7 +404,7 @@ def _with_setting(recipe: Recipe, setting: str) -> Recipe:
     if not equals or not dot:
         message = f"--set {setting}: write it as section.option=value or Stage.option=value."
         raise RecipeError(message)
-    value = _value(text.strip())
+    value = toml_value(text.strip())
     if owner in _SECTIONS:
         if option not in _SECTIONS[owner]:
             raise UnknownNameError.of(option, _SECTIONS[owner], kind="option", where=f"--set {key}")

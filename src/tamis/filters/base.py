@@ -15,7 +15,7 @@ A filter of your own is a class with two methods::
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -43,6 +43,10 @@ class DocumentFilter(ABC):  # noqa: B024  either the document or the batch metho
     """Arrow type of the scores."""
     family: ClassVar[str] = ""
     """Filters in a row of the same family share what they find out about a text; see :attr:`tamis.Needs.together`."""
+
+    def identity(self) -> Mapping[str, str]:
+        """What its scores depend on besides its settings; see :meth:`tamis.stage.Stage.identity`."""
+        return {}
 
     def score_document(self, text: str) -> Any:
         """The score of one text; a null text is given as the empty one."""
@@ -118,6 +122,10 @@ class Score(Stage):
         """``Score`` and what scores."""
         return f"Score {_name(self.score_fn)}"
 
+    def identity(self) -> Mapping[str, str]:
+        """That of the filter."""
+        return _identity(self.score_fn)
+
     def on_text_field(self, text_field: str) -> Score:
         """The dataset's text field, where none was named."""
         return replace(self, text_field=text_field) if self.text_field is None else self
@@ -178,6 +186,10 @@ class Filter(Stage):
         return run
 
 
+def _identity(scorer: object) -> Mapping[str, str]:
+    return scorer.identity() if isinstance(scorer, DocumentFilter) else {}
+
+
 def _together(scorer: object, field: str) -> str:
     """What the filters say that share a walk over this column."""
     family = scorer.family if isinstance(scorer, DocumentFilter) else ""
@@ -216,6 +228,10 @@ class ScoreFilter(Stage):
     def name(self) -> str:
         """The filter's name."""
         return type(self.filter_obj).__name__
+
+    def identity(self) -> Mapping[str, str]:
+        """That of the filter."""
+        return _identity(self.filter_obj)
 
     def on_text_field(self, text_field: str) -> ScoreFilter:
         """The dataset's text field, where none was named."""
