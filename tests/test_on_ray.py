@@ -29,6 +29,7 @@ from tamis.errors import InputError, OutputError, StageError, UsageError, Worker
 from tamis.filters import WordCountFilter
 from tamis.io.source import TableSource, make_want
 from tamis.modifiers import UrlRemover
+from tamis.recipe import shipped_recipes
 from tiny_checkpoints import WORDS, encoder_checkpoint, sequence_classifier
 from tiny_words import save_word_tokenizer
 
@@ -129,13 +130,27 @@ def recipes(tmp_path_factory, documents):
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes").glob("*.toml")))
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory):
+    """Questions with their tags, in two files."""
+    folder = tmp_path_factory.mktemp("questions")
+    for name in "xy":
+        with (folder / f"{name}.jsonl").open("w") as file:
+            for i in range(60):
+                asked = " ".join(WORDS[(7 * i + j) % len(WORDS)] for j in range(i % 40))
+                row = {"id": f"{name}{i}", "title": f"May I {i}?", "question": f"<p>{asked} &amp; ann{i}@mail.org</p>"}
+                file.write(json.dumps(row | {"score": i % 9 - 1, "tags": ["lease", f"tag{i % 5}"]}) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
 @pytest.mark.usefixtures("one_thread")
-def test_both_engines_run_every_recipe_alike(cluster, recipes, documents, tmp_path, monkeypatch, name):
+def test_both_engines_run_every_recipe_alike(cluster, recipes, documents, questions, tmp_path, monkeypatch, name):
     monkeypatch.setenv("TAMIS_MODELS", str(recipes / "models"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for engine in ("embedded", "ray"):
-        settings = {"input.path": documents, "output.path": tmp_path / engine, "run.split_size": 6000}
+        path = questions if name == "law_questions" else documents
+        settings = {"input.path": path, "output.path": tmp_path / engine, "run.split_size": 6000}
         sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         arguments = ["run", str(ROOT / f"recipes/{name}.toml"), *sets, "--set", "run.max_bad=0.5", "--engine", engine]
         assert main(arguments) == 0

@@ -92,7 +92,7 @@ def keep_recipe(output: str, recipe: Recipe, limit: int | None) -> None:
     path = settings.get("path")
     if settings.get("format") != "hub" and path is not None:
         settings["path"] = [told(str(p)) for p in path] if isinstance(path, list) else told(str(path))
-    content = {"name": recipe.name, "input": settings, "stages": list(recipe.stages), "limit": limit}
+    content = {"input": settings, "stages": list(recipe.stages), "limit": limit}
     open_store(output).replace(RECIPE, orjson.dumps(content, option=orjson.OPT_INDENT_2, default=str) + b"\n")
 
 
@@ -117,7 +117,7 @@ def _dataset(output: str) -> DocumentDataset:
             )
         raise UsageError(message)
     kept = orjson.loads(content)
-    return Recipe(kept["name"], kept["input"], tuple(kept["stages"])).dataset(kept["limit"])
+    return Recipe("the recipe of the run", kept["input"], tuple(kept["stages"])).dataset(kept["limit"])
 
 
 # -- printing ------------------------------------------------------------------------------------------------

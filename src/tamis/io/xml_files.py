@@ -314,9 +314,12 @@ class _Reader:
         while (found := self._begins.search(buffer.data, search)) is None:
             if not head and len(buffer.data) >= RAW_LIMIT:
                 head = bytes(buffer.data[:RAW_LIMIT])
+            # A row may begin in the last bytes, but not before where it was to be looked for: that is this row itself.
+            search = max(len(buffer.data) - len(self._row) - 2, search)
             if head:  # nobody needs the rest of it
-                self._drop(len(buffer.data) - len(self._row) - 2)
-            search = max(len(buffer.data) - len(self._row) - 2, 0)
+                gone = len(buffer.data) - len(self._row) - 2
+                self._drop(gone)
+                search -= gone
             if not buffer.fill(_CHUNK):
                 self._over = True
                 break

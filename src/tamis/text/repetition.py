@@ -279,7 +279,7 @@ def repetition(texts: pa.LargeStringArray, lang: str = "auto") -> Mapping[str, n
 
     >>> found = repetition(pa.array(["a b c a b c a b"], pa.large_string()))
     >>> [int(found[name][0]) for name in ("top_2", "duplicate_3", "duplicate_5")]
-    [6, 5, 4]
+    [6, 5, 5]
     """
 
     def find() -> Mapping[str, npt.NDArray[np.int64]]:
