@@ -49,7 +49,7 @@ class BoundedFilter(DocumentFilter):
 
     def keep_batch(self, scores: pa.Array) -> pa.BooleanArray:
         """Whether each score is within the bounds; a null is not."""
-        return pa.array([s is not None and self.keep_document(s) for s in scores.to_pylist()], pa.bool_())
+        return pc.and_(pc.is_valid(scores), pc.is_null(self.reasons(scores)))
 
     def keep_document(self, score: float) -> bool:
         """Whether the score is within the bounds; NaN is not."""
