@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.cli_options import add_engine
+from tamis.cli_options import add_output
 from tamis.errors import ModelError, UnknownNameError, UsageError, hint, nearest
 
 if TYPE_CHECKING:
@@ -100,15 +100,8 @@ def add_classify(commands: Any) -> argparse.ArgumentParser:
     model.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or mps (default: auto)")
     model.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16 or int8 (default: auto)")
     output = parser.add_argument_group("input and output")
-    output.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl", help="of OUT (default: jsonl)")
-    output.add_argument("--compression", metavar="gz|zst", help="of JSON Lines output")
     output.add_argument("--keep-rejects", action="store_true", help="write what was dropped, with the reason, as well")
-    output.add_argument("--limit", type=int, metavar="N", help="read the first N records only")
-    add_engine(output, workers="one per accelerator")
-    output.add_argument("--strict", action="store_true", help="fail at the first bad record")
-    how = output.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="insist that there is a run to go on with")
-    how.add_argument("--fresh", action="store_true", help="replace what an earlier run wrote to OUT")
+    add_output(output, record="record")
     return parser
 
 

@@ -9,7 +9,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tamis.cli_options import add_engine
+from tamis.cli_options import add_output
 from tamis.cli_text import excerpt, printable
 from tamis.errors import UsageError
 
@@ -75,14 +75,7 @@ def add_generate(commands: Any) -> argparse.ArgumentParser:
     model.add_argument("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16 (default: auto)")
     model.add_argument("--vllm", action="store_true", help="run the model with vLLM, which must be installed")
     output = parser.add_argument_group("input and output")
-    output.add_argument("--format", choices=["jsonl", "parquet"], default="jsonl", help="of OUT (default: jsonl)")
-    output.add_argument("--compression", metavar="gz|zst", help="of JSON Lines output")
-    output.add_argument("--limit", type=int, metavar="N", help="read the first N rows only")
-    add_engine(output, workers="one per accelerator")
-    output.add_argument("--strict", action="store_true", help="fail at the first bad row")
-    how = output.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="insist that there is a run to go on with")
-    how.add_argument("--fresh", action="store_true", help="replace what an earlier run wrote to OUT")
+    add_output(output, record="row")
     return parser
 
 

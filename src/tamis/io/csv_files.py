@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tamis.errors import InputError
-from tamis.io.documents import Rows
+from tamis.io.documents import Rows, read_rows
 from tamis.io.files import InputFile
 from tamis.io.layouts import CsvLayout, examples, give_types
 from tamis.io.lines import Buffer, TruncatedFile, as_listed, unpacked
@@ -206,16 +206,7 @@ def _undecodable(raw: bytes) -> tuple[str, str]:
 
 def read(piece: Piece, want: Want) -> Iterator[Batch | Bad | End]:
     """The documents of a file in bounded batches, each bad row as a :class:`Bad`, and an :class:`End`."""
-    reader: _Reader | None = None
-    try:
-        with as_listed(piece.file) as handle:
-            reader = _Reader(piece.file, Buffer(unpacked(handle, piece.file.compression), 0), want)
-            yield from reader.batches()
-    except TruncatedFile as error:
-        line, offset, raw = reader.rest() if reader is not None else (0, 0, b"")
-        detail = f"the compressed file ends in the middle or is damaged ({error}); the rows before are used"
-        yield Bad(piece.file.path, line, offset, "truncated file", detail, raw[:RAW_LIMIT], len(raw))
-    yield End(reader.lines if reader is not None else 0, piece.bytes)
+    return read_rows(piece, lambda buffer: _Reader(piece.file, buffer, want))
 
 
 def scan(piece: Piece, *, documents: int | None = None) -> Shape:  # noqa: ARG001  the header says it of all

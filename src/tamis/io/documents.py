@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
@@ -13,10 +13,12 @@ import pyarrow as pa
 from tamis.io.convert import convert, json_text, misfits
 from tamis.io.files import InputFile
 from tamis.io.ids import fill_ids
-from tamis.io.records import RAW_LIMIT, Bad, Want
+from tamis.io.lines import Buffer, TruncatedFile, as_listed, unpacked
+from tamis.io.records import RAW_LIMIT, Bad, End, Want
+from tamis.io.splits import Piece
 from tamis.table import ROW, Batch, Origin, RawLines
 
-__all__ = ["Documents", "Fault", "Rows", "columns_of", "present_of", "table_of"]
+__all__ = ["Documents", "Fault", "Rows", "columns_of", "present_of", "read_rows", "table_of"]
 
 Documents = list[dict[str, Any]]
 Fault = tuple[str, str]
@@ -126,3 +128,32 @@ def _json_line(document: dict[str, Any]) -> bytes:
         return orjson.dumps(document)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits
         return json_text(document).encode()
+
+
+class RowReader(Protocol):
+    """What reads the rows of one file."""
+
+    lines: int
+    """Line ends that have been passed."""
+
+    def batches(self) -> Iterator[Batch | Bad]:
+        """The documents to the end of the file, and what is bad between them."""
+        ...
+
+    def rest(self) -> tuple[int, int, bytes]:
+        """(line, byte offset, bytes) of a row whose end is missing."""
+        ...
+
+
+def read_rows(piece: Piece, reader_of: Callable[[Buffer], RowReader]) -> Iterator[Batch | Bad | End]:
+    """The documents of a whole file in bounded batches, each bad row as a :class:`Bad`, and an :class:`End`."""
+    reader: RowReader | None = None
+    try:
+        with as_listed(piece.file) as handle:
+            reader = reader_of(Buffer(unpacked(handle, piece.file.compression), 0))
+            yield from reader.batches()
+    except TruncatedFile as error:
+        line, offset, raw = reader.rest() if reader is not None else (0, 0, b"")
+        detail = f"the compressed file ends in the middle or is damaged ({error}); the rows before are used"
+        yield Bad(piece.file.path, line, offset, "truncated file", detail, raw[:RAW_LIMIT], len(raw))
+    yield End(reader.lines if reader is not None else 0, piece.bytes)
