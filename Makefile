@@ -32,9 +32,9 @@ LAW ?=
 LAW_OUT ?= law-out
 MODEL ?= HuggingFaceTB/SmolLM2-135M-Instruct
 RECIPE ?= smollm2_law_tags
-STEPS ?= 40
+STEPS ?= 20
 TAGS ?= 12
-QUESTIONS ?= 60
+QUESTIONS ?= 40
 RAW := $(or $(LAW),$(LAW_OUT)/questions.jsonl)
 
 # Every step goes on where it was stopped, and does nothing where it is done.
