@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from tamis.errors import UsageError
 from tamis.filters.bounded import Counts, MeasuredFilter, require_share, share
-from tamis.text.repetition import DUPLICATES, LONGEST, SHORTEST, top_share
+from tamis.text.repetition import LONGEST, NGRAMS, SHORTEST, top_share
 
 __all__ = [
     "RepeatedLinesByCharFilter",
@@ -221,7 +221,7 @@ class RepeatingDuplicateNGramsFilter(MeasuredFilter):
     family: ClassVar[str] = "repetition"
 
     def __post_init__(self) -> None:
-        if self.n not in DUPLICATES:
+        if self.n not in NGRAMS:
             message = f"n must be from {SHORTEST} to {LONGEST}; got {self.n}."
             raise UsageError(message)
         require_share(self.max_repeating_duplicate_ngram_ratio, "max_repeating_duplicate_ngram_ratio")

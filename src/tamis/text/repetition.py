@@ -22,12 +22,11 @@ from tamis.text.ngrams import top_ngram_share
 from tamis.text.walk import before, flags_at, next_feed, size_of
 from tamis.text.words import classes_for, hash_bytes, tokenize
 
-__all__ = ["DUPLICATES", "LONGEST", "MEASURES", "SHORTEST", "TOPS", "repetition", "top_share"]
+__all__ = ["LONGEST", "MEASURES", "NGRAMS", "SHORTEST", "repetition", "top_share"]
 
 SHORTEST, LONGEST = 2, 10
 """The n-grams that are counted."""
-TOPS = range(SHORTEST, LONGEST + 1)
-DUPLICATES = range(SHORTEST, LONGEST + 1)
+NGRAMS = range(SHORTEST, LONGEST + 1)
 
 MEASURES = (
     "lines",  # filled lines, without the white space around them
@@ -39,15 +38,14 @@ MEASURES = (
     "paragraph_characters",  # without white space around lines
     "repeated_paragraph_characters",
     "word_characters",  # characters that are not white space
-    *(f"top_{n}" for n in TOPS),  # of them in an occurrence of the most frequent n-gram; 0 where none occurs twice
-    *(f"duplicate_{n}" for n in DUPLICATES),  # of them in an occurrence of an n-gram that occurred before
+    *(f"top_{n}" for n in NGRAMS),  # of them in an occurrence of the most frequent n-gram; 0 where none occurs twice
+    *(f"duplicate_{n}" for n in NGRAMS),  # of them in an occurrence of an n-gram that occurred before
 )
 """What :func:`repetition` counts; the last axis of the kernel's result, in this order."""
 
 _TOP = MEASURES.index(f"top_{SHORTEST}")
 _DUPLICATE = MEASURES.index(f"duplicate_{SHORTEST}")
 _WORD_CHARACTERS = MEASURES.index("word_characters")
-_LENGTHS = LONGEST - SHORTEST + 1
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
@@ -293,7 +291,7 @@ def repetition(texts: pa.LargeStringArray, lang: str = "auto") -> Mapping[str, n
 
 def top_share(texts: pa.LargeStringArray, n: int, lang: str = "auto") -> npt.NDArray[np.float64]:
     """:func:`tamis.text.ngrams.top_ngram_share`, from the walk over all lengths where that has been made already."""
-    if n not in TOPS or not is_kept(texts, ("repetition", lang)):
+    if n not in NGRAMS or not is_kept(texts, ("repetition", lang)):
         return top_ngram_share(texts, n, lang)
     found = repetition(texts, lang)
     total = found["word_characters"]
