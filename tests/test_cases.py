@@ -47,7 +47,8 @@ def test_repetition(case):
 def test_modifiers(case):
     once = modified(case)
     assert once == case["expected"]
-    assert modified({**case, "text": once}) == once
+    if not case.get("only_once"):  # where the result speaks of what is removed, as of Markdown
+        assert modified({**case, "text": once}) == once
 
 
 @pytest.mark.parametrize("case", cases("known_failures", pytest.mark.xfail(strict=True, reason="not done yet")))

@@ -123,7 +123,7 @@ def test_inspect(recipe, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "2 files" in shown
     assert "11 documents" in shown
-    assert "1 bad records: 1 not JSON" in shown
+    assert "1 bad record: 1 not JSON" in shown
     assert "score" in shown
     assert "int64" in shown
     assert "document 1" in shown

@@ -26,10 +26,11 @@ from tamis.engine.options import Options
 from tamis.engine.run import fold_plan
 from tamis.engine.seat import Opening, Place, Seat, pack, unpack
 from tamis.errors import InputError, OutputError, StageError, UsageError, WorkerError
-from tamis.filters import WordCountFilter
+from tamis.filters import PercentileFilter, WordCountFilter
 from tamis.io.source import TableSource, make_want
 from tamis.modifiers import UrlRemover
 from tamis.recipe import shipped_recipes
+from tamis.thresholds import score_dataset
 from tiny_checkpoints import WORDS, encoder_checkpoint, sequence_classifier
 from tiny_words import save_word_tokenizer
 
@@ -102,6 +103,10 @@ WRITES = {
         .to_json(out, partition_on="split", keep_rejects=True, max_bad=0.5, **how)
     ),
     "parquet": lambda d, out, **how: filtered(d).to_parquet(out, max_bad=0.5, **how),
+    "scores": lambda d, out, **how: score_dataset(filtered(d)).to_parquet(out, max_bad=0.5, **how),
+    "percentiles": lambda d, out, **how: (
+        filtered(d).append(PercentileFilter(WordCountFilter(), drop_lowest=0.2)).to_json(out, max_bad=0.5, **how)
+    ),
     "memory": lambda d, out, **how: from_memory(d).to_json(out, keep_rejects=True, **how),
     "memory to parquet": lambda d, out, **how: from_memory(d).to_parquet(out, **how),
 }

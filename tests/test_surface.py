@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 from collections import Counter
 
 import pyarrow as pa
@@ -86,7 +87,9 @@ def slowly(text):
         "letters": sum(c.isalpha() for c in text),
         "digits": sum(c.isdigit() for c in text),
         "capitals": sum(c.isupper() for c in text),
-        "allowed": sum(c.isalpha() or c.isdigit() or c in "\n?!,." for c in text),
+        "allowed": sum(
+            c.isalpha() or c.isdigit() or c in "\n?!,.\u200c\u200d" or unicodedata.category(c)[0] == "M" for c in text
+        ),
         "brackets": sum(c in "()[]{}⟨⟩" for c in text),
         "hashes": text.count("#"),
         "braces": text.count("{") + text.count("}"),
@@ -113,6 +116,38 @@ def test_every_measure_is_what_plain_python_counts(texts):
     for row, text in enumerate(texts):
         for name, value in slowly(text).items():
             assert found[name][row] == value, (name, text)
+
+
+long_texts = st.lists(st.sampled_from(_PIECES), min_size=40, max_size=200).map("".join).filter(known)
+
+
+@given(st.lists(long_texts, min_size=1, max_size=3), st.integers(0, 70), st.sampled_from(["auto", "en"]))
+def test_blocks_of_64_bytes_count_what_single_characters_do(texts, shift, lang):
+    # Behind the texts there is room for whole blocks, and in the second column there is none.
+    padded = column("x" * shift, *texts, " " * 64)
+    found, alone = surface(padded, lang), surface(column(texts[-1]), lang)
+    for row, text in enumerate(texts):
+        for name, value in slowly(text).items():
+            assert found[name][1 + row] == value, (name, text)
+    assert {n: v[-2] for n, v in found.items()} == {n: v[0] for n, v in alone.items()}
+
+
+@pytest.mark.parametrize("length", [1, 3, 63, 64, 65, 127, 128, 129, 200])
+def test_words_that_cross_blocks(length):
+    texts = [
+        "7" * length + "a b" + " " * 130,
+        "a" * length + " b",
+        "." * length,
+        " " * length + "1a",
+        "-" * length + " a",
+    ]
+    found = surface(column(*texts, "x" * 64))
+    for row, text in enumerate(texts):
+        words = text.split()
+        assert found["words"][row] == len(words)
+        assert found["lettered_words"][row] == sum(any(c.isalpha() for c in w) for w in words)
+        assert found["longest_word"][row] == max(map(len, words))
+        assert found["ellipses"][row] == text.count("...")
 
 
 @given(st.lists(texts_of, max_size=5), st.sampled_from(["auto", "en", "zh"]))
@@ -204,7 +239,7 @@ few_words = st.lists(st.sampled_from(["a", "bb", "ccc", "é", "\n", "\n\n", "d\n
 
 @given(st.lists(st.one_of(few_words, st.text(alphabet="ab \n")), min_size=1, max_size=4))
 def test_what_repeats_is_what_plain_python_finds(texts):
-    found = repetition(column(*texts), "en")
+    found = repetition(column(*texts, " " * 64), "en")
     for row, text in enumerate(texts):
         for name, value in lines_slowly(text).items():
             assert found[name][row] == value, (name, text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tamis.cli_classify import add_classify
@@ -21,8 +21,9 @@ from tamis.cli_models import add_train_classifier
 from tamis.cli_options import add_engine
 from tamis.cli_pii import add_pii
 from tamis.cli_runs import add_status, add_verify
+from tamis.cli_score import add_score, add_tune_thresholds
 from tamis.cli_select import add_select
-from tamis.cli_text import console_of_errors, console_of_output, escape, excerpt, number_text, printable
+from tamis.cli_text import console_of_errors, console_of_output, escape, excerpt, number_text, printable, say
 from tamis.cli_tune import add_tune
 from tamis.errors import TamisError
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _INTERRUPTED = 130
+_PLACES = {"text_field", "score_field", "invert"}
+"""Settings of every filter and modifier that say where it applies."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except TamisError as error:
-        console_of_errors().print(f"tamis: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        say(console_of_errors(), f"tamis: {error}", "bold red")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         console_of_errors().print("\nStopped.", highlight=False)
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Start with: tamis demo",
     )
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a recipe", description="Run a recipe file, or a shipped recipe by name.")
     run.add_argument("recipe", help="a TOML file, or a name that `tamis recipes` lists")
@@ -101,18 +104,29 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands, console_of_output)
     add_convert(commands, console_of_output)
 
+    add_score(commands).set_defaults(command=_score)
+    add_tune_thresholds(commands, console_of_output)
     add_pii(commands).set_defaults(command=_pii)
     add_inspect(commands)
     add_explain(commands, console_of_output)
     add_status(commands, console_of_output)
     add_verify(commands, console_of_output)
 
-    demo = commands.add_parser("demo", help="collect real text from this Python installation and curate it")
+    demo = commands.add_parser(
+        "demo",
+        help="collect real text from this Python installation and curate it",
+        description="Collect real text from this Python installation, curate it with the recipe `demo`, choose "
+        "documents that are like others, and teach a classifier where a text came from.",
+    )
     demo.add_argument("--out", default="tamis-demo", metavar="DIR", help="where to work (default: tamis-demo)")
     demo.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
     demo.set_defaults(command=_demo)
 
-    recipes = commands.add_parser("recipes", help="list the recipes that come with Tamis, and the stages they can use")
+    recipes = commands.add_parser(
+        "recipes",
+        help="list the recipes that come with Tamis, and the stages they can use",
+        description="List the recipes that come with Tamis and the stages that any recipe can use, or print a recipe.",
+    )
     recipes.add_argument("name", nargs="?", help="print this recipe")
     recipes.set_defaults(command=_recipes)
 
@@ -132,7 +146,7 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tamis.cli_explain import keep_recipe
+    from tamis.kept import keep_recipe
     from tamis.recipe import load_recipe
 
     recipe = load_recipe(options.recipe, options.set)
@@ -188,6 +202,20 @@ def _pii(options: argparse.Namespace) -> int:
     return 0
 
 
+def _score(options: argparse.Namespace) -> int:
+    from tamis.cli_score import prepare, print_columns
+    from tamis.kept import keep_recipe
+
+    console = console_of_output()
+    work = prepare(options)
+    result = _write(work.recipe, work.dataset, options)
+    keep_recipe(result.path, work.recipe, options.limit, scored=True)
+    _print_counts(console, result)
+    _print_written(console, result)
+    print_columns(console, work.recipe, options.out)
+    return 0
+
+
 def _write(recipe: Recipe, dataset: DocumentDataset, options: argparse.Namespace) -> RunResult:
     from tamis.errors import RecipeError
 
@@ -211,9 +239,7 @@ def _write(recipe: Recipe, dataset: DocumentDataset, options: argparse.Namespace
         if kind == "jsonl":
             return dataset.to_json(path, **output, **run)
     except KeyboardInterrupt:
-        console_of_errors().print(
-            f"\nStopped. What is finished is kept in {path}; run the same command again to go on.", highlight=False
-        )
+        say(console_of_errors(), f"\nStopped. What is finished is kept in {path}; run the same command again to go on.")
         raise SystemExit(_INTERRUPTED) from None
     message = f'{recipe.name}: [output] format must be "jsonl" or "parquet", not {kind!r}.'
     raise RecipeError(message)
@@ -231,13 +257,20 @@ def _dry_run(recipe: Recipe, dataset: DocumentDataset, limit: int | None) -> int
     from tamis.engine.run import events
     from tamis.engine.tally import Tally
     from tamis.engine.worker import Rejected
+    from tamis.explanation import plain_settings
     from tamis.io.source import LimitedSource
 
     console = console_of_output()
-    console.print(f"Plan of {recipe.name}", style="bold")
-    console.print(repr(dataset), markup=False)
+    console.print(f"Plan of {recipe.name}", style="bold", markup=False)
+    console.print(repr(dataset).split("\n")[0].strip("<>").removeprefix("DocumentDataset "), markup=False)
+    for number, (label, step) in enumerate(zip(labels(dataset.steps), dataset.steps, strict=True), 1):
+        console.print(f"{number:>2}. [bold]{escape(label)}[/bold]")
+        settings = {key: value for key, value in plain_settings(step).items() if key not in _PLACES}
+        if settings:
+            told = ", ".join(f"{key} = {number_text(value)}" for key, value in settings.items())
+            say(console, f"    {printable(told)}", "dim")
     checked = dataset.check()
-    console.print("Columns: " + ", ".join(f"{f.name} ({f.type})" for f in checked.schema), markup=False)
+    say(console, printable("Columns: " + ", ".join(f"{f.name} ({f.type})" for f in checked.schema)))
     sample = limit or 1000
     plan = dataset.plan
     small = dataset if limit else DocumentDataset(LimitedSource(plan.source, sample), plan.steps)
@@ -248,7 +281,7 @@ def _dry_run(recipe: Recipe, dataset: DocumentDataset, limit: int | None) -> int
             _keep_examples(event, dataset.text_field, examples)
     console.print(f"\nOn the first {tally.records:,} records:", style="bold")
     _print_funnel(console, tally, labels(dataset.steps))
-    _print_examples(console, examples)
+    _print_examples(console, examples, labels(dataset.steps))
     console.print("\nNothing was written.")
     return 0
 
@@ -285,7 +318,7 @@ def _print_counts(console: Console, result: RunResult) -> None:
 
     tally = result.tally
     if result.already_complete:
-        console.print(f"{result.path} already holds the complete result of this recipe; nothing to do.", markup=False)
+        say(console, f"{result.path} already holds the complete result of this recipe; nothing to do.")
     _print_funnel(console, tally, result.stages)
     for work in model_work(tally, result.measured, result.stages):
         console.print(printable(str(work)), markup=False)
@@ -300,23 +333,18 @@ def _print_written(console: Console, result: RunResult) -> None:
     speed = f" in {result.seconds:.1f} s ({rate:,.0f} docs/s{resumed})" if rate else ""
     # Of the first N records nobody knows how many bytes they are.
     read = f"{bytes_text(tally.bytes_in)} read, " if tally.bytes_in else ""
-    console.print(
-        f"{read}{bytes_text(tally.bytes_out)} written to {result.path}{speed}",
-        markup=False,
-    )
+    say(console, f"{read}{bytes_text(tally.bytes_out)} written to {result.path}{speed}")
     if result.deaths:
         last = result.deaths[-1]
         where = f" on {last.where}" if last.where else ""
-        console.print(
+        say(
+            console,
             f"Workers that died: {len(result.deaths):,}, the last on split {last.split}: {last.cause}{where}. "
             "What they were doing was done again.",
-            style="yellow",
-            markup=False,
+            "yellow",
         )
     if tally.total_quarantined:
-        console.print(
-            f"Records that could not be used: {result.path}/_quarantine/records.jsonl", style="yellow", markup=False
-        )
+        say(console, f"Records that could not be used: {result.path}/_quarantine/records.jsonl", "yellow")
 
 
 def _print_funnel(console: Console, tally: Tally, stages: Sequence[str]) -> None:
@@ -341,9 +369,10 @@ def _print_funnel(console: Console, tally: Tally, stages: Sequence[str]) -> None
     console.print(table)
 
 
-def _print_examples(console: Console, examples: dict[tuple[str, str], list[Dropped]]) -> None:
+def _print_examples(console: Console, examples: dict[tuple[str, str], list[Dropped]], stages: Sequence[str]) -> None:
     width = min(console.width, 100) - 6
-    for (stage, reason), dropped in sorted(examples.items()):
+    order = {stage: n for n, stage in enumerate(stages)}
+    for (stage, reason), dropped in sorted(examples.items(), key=lambda each: (order.get(each[0][0], -1), each[0])):
         if not dropped:
             continue
         console.print(f"\n[bold]{escape(stage)}[/bold]: {escape(reason)}")
@@ -380,20 +409,18 @@ def _demo(options: argparse.Namespace) -> int:
     _print_result(console, result)
 
     console.print("\n[bold]3. Some of what was dropped[/bold], and why")
-    _print_examples(console, dropped_examples(curated, 2))
+    _print_examples(console, dropped_examples(curated, 2), result.stages)
     demo_selection(console, curated, options.out)
     demo_classifier(console, corpus, options.out)
     console.print("\nWhere to look:")
-    console.print(f"  {curated}/train, {curated}/validation   the training data", markup=False)
-    console.print(f"  {curated}/_rejects   everything dropped, with reason and score", markup=False)
-    console.print(f"  tamis inspect {curated}/train", markup=False)
-    console.print("  tamis recipes demo > mine.toml   a recipe of your own to start from", markup=False)
+    say(console, f"  {curated}/train, {curated}/validation   the training data")
+    say(console, f"  {curated}/_rejects   everything dropped, with reason and score")
+    say(console, f"  tamis inspect {curated}/train")
+    say(console, "  tamis recipes demo > mine.toml   a recipe of your own to start from")
     return 0
 
 
 def _recipes(options: argparse.Namespace) -> int:
-    from rich.table import Table  # noqa: TID251  the terminal library lives here
-
     from tamis.errors import UnknownNameError
     from tamis.recipe import STAGES, load_recipe, read_toml, shipped_recipes
 
@@ -405,17 +432,22 @@ def _recipes(options: argparse.Namespace) -> int:
         return 0
     console = console_of_output()
     console.print("[bold]Recipes[/bold] (tamis run NAME --set input.path=... --set output.path=...)")
-    for name, path in shipped.items():
-        console.print(f"  {name:<12} {load_recipe(path).title}", markup=False)
+    _print_named(console, {name: load_recipe(path).title for name, path in shipped.items()})
     console.print("\n[bold]To tune a model[/bold] (tamis tune NAME --set data.train=... --set output.path=...)")
-    for name in tuning:
-        console.print(f"  {name:<20} {read_toml(name, 'model')[1]}", markup=False)
+    _print_named(console, {name: read_toml(name, "model")[1] for name in tuning})
     console.print("\n[bold]Stages[/bold] that a recipe can use")
-    table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
-    for name, target in STAGES.items():
-        table.add_row(name, escape(_first_line(target)))
-    console.print(table)
+    _print_named(console, {name: _first_line(STAGES[name]) for name in sorted(STAGES, key=str.casefold)})
     return 0
+
+
+def _print_named(console: Console, described: Mapping[str, str]) -> None:
+    """Names and what they are, side by side; a long description goes on below itself."""
+    from rich.table import Table  # noqa: TID251  the terminal library lives here
+
+    table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+    for name, description in described.items():
+        table.add_row(name, escape(description))
+    console.print(table)
 
 
 def _first_line(target: Any) -> str:

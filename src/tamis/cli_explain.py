@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.cli_text import escape, excerpt, number_text, printable
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 
     from tamis.dataset import DocumentDataset
     from tamis.explanation import Change, Explanation, StepTaken
-    from tamis.recipe import Recipe
 
-__all__ = ["add_explain", "keep_recipe"]
+__all__ = ["add_explain"]
 
 _MOST_HUNKS = 8
 """Changes of one column that are shown; --full shows all."""
@@ -51,6 +49,7 @@ def run_explain(options: argparse.Namespace, console: Console) -> int:
     """Run ``tamis explain``."""
     from tamis.errors import UsageError
     from tamis.explanation import explain
+    from tamis.kept import kept_dataset
 
     if (options.id is None) == (options.dropped is None):
         message = "say the id of a document, or --dropped to list some that were dropped."
@@ -58,7 +57,7 @@ def run_explain(options: argparse.Namespace, console: Console) -> int:
     if options.reason is not None and options.dropped is None:
         message = "--reason goes with --dropped."
         raise UsageError(message)
-    dataset = _dataset(options.output)
+    dataset = kept_dataset(options.output)
     if options.dropped is not None:
         return _list_dropped(options, dataset, console)
     way = explain(dataset, options.id, id_field=options.id_field, run=options.output)
@@ -69,55 +68,6 @@ def run_explain(options: argparse.Namespace, console: Console) -> int:
         return 0
     _print_way(console, way, full=options.full)
     return 0
-
-
-# -- the recipe of a run -------------------------------------------------------------------------------------
-
-
-def keep_recipe(output: str, recipe: Recipe, limit: int | None) -> None:
-    """Write down in a run's directory what it did, so that it can be explained.
-
-    Local paths are made absolute; what a URL must not show is left out.
-    """
-    import orjson
-
-    from tamis.engine.ledger import RECIPE
-    from tamis.io.remote import parted
-    from tamis.io.store import open_store
-
-    def told(path: str) -> str:
-        return parted(path)[0] if "://" in path else str(Path(path).expanduser().absolute())
-
-    settings = dict(recipe.input)
-    path = settings.get("path")
-    if settings.get("format") != "hub" and path is not None:
-        settings["path"] = [told(str(p)) for p in path] if isinstance(path, list) else told(str(path))
-    content = {"input": settings, "stages": list(recipe.stages), "limit": limit}
-    open_store(output).replace(RECIPE, orjson.dumps(content, option=orjson.OPT_INDENT_2, default=str) + b"\n")
-
-
-def _dataset(output: str) -> DocumentDataset:
-    """The dataset that a run read, with its stages."""
-    import orjson
-
-    from tamis.engine.ledger import MANIFEST, RECIPE
-    from tamis.errors import UsageError
-    from tamis.io.store import open_store
-    from tamis.recipe import Recipe
-
-    store = open_store(output)
-    content = store.read(RECIPE)
-    if content is None:
-        if store.read(MANIFEST) is None:
-            message = f"{output} holds no complete run of Tamis."
-        else:
-            message = (
-                f"{output} was not made by a recipe (`tamis run`), so what its stages were is not known here. In "
-                "Python: tamis.explain(dataset, id), with the dataset that wrote it."
-            )
-        raise UsageError(message)
-    kept = orjson.loads(content)
-    return Recipe("the recipe of the run", kept["input"], tuple(kept["stages"])).dataset(kept["limit"])
 
 
 # -- printing ------------------------------------------------------------------------------------------------

@@ -21,7 +21,11 @@ __all__ = ["add_inspect"]
 
 def add_inspect(commands: Any) -> None:
     """Add the command to a parser's subparsers."""
-    inspect = commands.add_parser("inspect", help="show what a file or folder of documents holds")
+    inspect = commands.add_parser(
+        "inspect",
+        help="show what a file or folder of documents holds",
+        description="Show what documents hold: fields and types, lengths, bad records, and the first of them.",
+    )
     inspect.add_argument("path", nargs="+", help="files, folders, globs or URLs")
     inspect.add_argument("--text-field", default="text", help="the field that holds the text (default: text)")
     inspect.add_argument("--row", metavar="NAME", help="XML: name of the elements that are documents (default: row)")
@@ -55,7 +59,8 @@ def _inspect(options: argparse.Namespace) -> int:
     console.print(f"{first}[bold]{overview.documents:,} documents[/bold], {overview.characters:,} characters")
     if tally.total_quarantined:
         causes = ", ".join(f"{n:,} {cause}" for cause, n in tally.quarantined.most_common())
-        console.print(f"{tally.total_quarantined:,} bad records: {causes}", style="yellow", markup=False)
+        bad = tally.total_quarantined
+        console.print(f"{bad:,} bad record{'s' * (bad != 1)}: {causes}", style="yellow", markup=False)
     for path in options.path:
         if Path(path).is_dir() and (manifest := read_manifest(path)) is not None:
             totals = manifest["totals"]

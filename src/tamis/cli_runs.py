@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tamis.cli_text import say
+
 if TYPE_CHECKING:
     from rich.console import Console  # noqa: TID251  a console is handed in
 
@@ -22,6 +24,8 @@ _LOOK_EVERY = 2.0
 """Seconds between two looks with --watch: a run says how far it is as often."""
 _SHOWN = 50
 """Findings that are printed; --json has the first thousand."""
+_STYLES = {"complete": "green", "running": "bold", "stopped": "yellow"}
+"""How a run's state is shown; any other is bold red."""
 
 
 # -- tamis status --------------------------------------------------------------------------------------------
@@ -57,8 +61,8 @@ def show_status(options: argparse.Namespace, console: Console) -> int:
                 console.print()
             if not first and console.is_terminal:
                 console.clear()
-            for line in status_lines(status):
-                console.print(line, markup=False)
+            for n, line in enumerate(status_lines(status)):
+                say(console, line, None if n else _STYLES.get(status.state, "bold red"))
         if not options.watch:
             return 0
         if status.state != "running":
@@ -132,7 +136,7 @@ def run_verify(options: argparse.Namespace, console: Console) -> int:
         console.out(orjson.dumps(found.to_json()).decode(), highlight=False)
     else:
         for line in _verified_lines(found):
-            console.print(line, markup=False)
+            say(console, line, "green" if found.ok else "bold red")
     return 0 if found.ok else 1
 
 

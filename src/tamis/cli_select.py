@@ -199,11 +199,13 @@ def demo_selection(console: Console, curated: str, out: str) -> None:
     dsir.resample(out_dir=selected, num_to_sample=_DEMO_CHOSEN)
     quality = dsir.judge(selected)
     d = quality.divergence
+    console.print(f"   {quality.selected:,} of {quality.documents:,} documents chosen", markup=False)
     console.print(
-        f"   {quality.selected:,} of {quality.documents:,} chosen; KL(target ‖ documents) in nats: {d.random:.2f} at "
-        f"random, {d.selected:.2f} of the chosen",
-        markup=False,
+        f"   KL(target ‖ documents) in nats: {d.random:.2f} at random, {d.selected:.2f} of the chosen", markup=False
     )
+    wide = max((len(printable(s.source)) for s in quality.sources[:_SOURCES]), default=0)
     for s in quality.sources[:_SOURCES]:
         before, after = s.raw / max(1, quality.documents), s.selected / max(1, quality.selected)
-        console.print(f"   {printable(s.source):<12} {before:6.1%} of all, {after:6.1%} of the chosen", markup=False)
+        console.print(
+            f"   {printable(s.source):<{wide}} {before:6.1%} of all, {after:6.1%} of the chosen", markup=False
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console  # noqa: TID251  the terminal library lives here
 
-__all__ = ["console_of_errors", "console_of_output", "escape", "excerpt", "number_text", "printable"]
+__all__ = ["console_of_errors", "console_of_output", "escape", "excerpt", "number_text", "printable", "say"]
 
 
 def console_of_output() -> Console:
@@ -43,6 +44,22 @@ def excerpt(text: str, width: int) -> str:
     """The beginning of a text on one line."""
     flat = " ".join(printable(text).split())
     return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print lines that may hold a path: broken between words at the terminal's width, and whole in a pipe.
+
+    A path is never broken, so that it can be copied; lines go on below their own beginning.
+    """
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        if console.is_terminal:
+            shown = textwrap.fill(
+                line, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            )
+        else:
+            shown = line
+        console.print(shown, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def number_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast, overload
@@ -17,13 +18,14 @@ from tamis.engine.plan import Checked, Plan, check, with_id
 from tamis.engine.run import RunResult, fold_plan, iterate, warn_of, write_plan
 from tamis.engine.watch import Observer
 from tamis.engine.worker import Sink
-from tamis.errors import MissingColumnError, UnknownNameError, UsageError
+from tamis.errors import MissingColumnError, TamisError, UnknownNameError, UsageError
 from tamis.filters.where import Where
 from tamis.io.files import list_files
 from tamis.io.hub import hub_files
 from tamis.io.layouts import LAYOUTS, CsvLayout, Layout, XmlLayout, types_of
 from tamis.io.lines import COMPRESSIONS
-from tamis.io.source import Extras, FileSource, Source, TableSource
+from tamis.io.source import Extras, FileSource, LimitedSource, Source, TableSource
+from tamis.notebook import dataset_html
 from tamis.progress import observer_for
 from tamis.selection.split import DEFAULT_PROPORTIONS, Split, StratifiedSplit
 from tamis.stage import Fold, Step
@@ -35,6 +37,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Compression = Literal["gz", "zst", "gzip", "zstd"] | None
 ProgressChoice = Literal["auto", "off"]
 Format = Literal["jsonl", "parquet", "csv", "xml"]
+_SHOWN = 3
+"""Documents that a notebook shows."""
 
 
 class DocumentDataset:
@@ -423,8 +427,23 @@ class DocumentDataset:
         steps = "".join(f"\n  .{step.name}" for step in self._plan.steps)
         source = describe(self._plan.source.describe())
         kind = source.get("format")
-        where = f"{source['files']} files, {source['bytes']:,} bytes" if "files" in source else f"{source['rows']} rows"
+        where = (
+            f"{source['files']} file{'s' * (source['files'] != 1)}, {source['bytes']:,} bytes"
+            if "files" in source
+            else f"{source['rows']} rows"
+        )
         return f"<DocumentDataset {kind}: {where}>{steps}"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the plan, and the first documents of the input; no step is run."""
+        first, why_not = None, ""
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of records that cannot be used; a run counts them
+                plan = Plan(LimitedSource(self._plan.source, _SHOWN), ())
+                first = pa.concat_tables([plan.source.schema.empty_table(), *iterate(plan, Options(max_bad=1.0))])
+        except TamisError as error:
+            why_not = str(error)
+        return dataset_html(repr(self).split("\n")[0], [step.name for step in self._plan.steps], first, why_not)
 
 
 class _Count(Fold[int, int]):

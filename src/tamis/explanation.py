@@ -33,7 +33,18 @@ from tamis.io.store import open_store
 from tamis.stage import FoldThenStage, Needs, Stage, Step, TableFunction
 from tamis.table import Batch, marks, put
 
-__all__ = ["Change", "Dropped", "Explanation", "Hunk", "StepTaken", "dropped", "explain", "hunks"]
+__all__ = [
+    "Change",
+    "Dropped",
+    "Explanation",
+    "Hunk",
+    "StepTaken",
+    "dropped",
+    "explain",
+    "hunks",
+    "id_source",
+    "plain_settings",
+]
 
 _CONTEXT = 40
 """Characters shown before and behind a change."""
@@ -136,8 +147,10 @@ class Dropped:
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]")
 
 
-def hunks(old: str, new: str) -> list[Hunk]:
+def hunks(old: str, new: str, *, most_pairs: int = _MOST_PAIRS) -> list[Hunk]:
     """The parts of a text that differ, by lines first and then by words.
+
+    A part of which the words before times the words after are more than ``most_pairs`` is shown whole.
 
     >>> [(h.removed, h.added) for h in hunks("call 555 now", "call <NUMBER> now")]
     [('555', '<NUMBER>')]
@@ -145,7 +158,7 @@ def hunks(old: str, new: str) -> list[Hunk]:
     places: list[tuple[int, int, int, int]] = []
     for a, b, c, d in _differences(old.splitlines(keepends=True), new.splitlines(keepends=True)):
         words = _WORDS.findall(old[a:b]), _WORDS.findall(new[c:d])
-        if len(words[0]) * len(words[1]) > _MOST_PAIRS:
+        if len(words[0]) * len(words[1]) > most_pairs:
             places.append((a, b, c, d))
         else:
             places += [(a + i, a + j, c + k, c + m) for i, j, k, m in _differences(*words)]
@@ -173,7 +186,7 @@ class _Found:
     split: Split
 
 
-def _id_field(source: Source, id_field: str | None) -> tuple[Source, str]:
+def id_source(source: Source, id_field: str | None) -> tuple[Source, str]:
     """The source with an id column, and its name: the one that is named, an ``id`` in any case, or one that is made."""
     names = source.schema.names
     if id_field is not None:
@@ -229,7 +242,7 @@ def explain(dataset: DocumentDataset, id: str, *, id_field: str | None = None, r
         InputError: No document has this id.
         UsageError: The directory holds no complete run, or one of another plan.
     """
-    source, name = _id_field(with_id(dataset.plan.source, dataset.plan.steps), id_field)
+    source, name = id_source(with_id(dataset.plan.source, dataset.plan.steps), id_field)
     steps = dataset.plan.steps
     manifest = None if run is None else _manifest(run, dataset)
     output = {"split_size": _LENIENT.split_size, "by_input": False} | (manifest or {}).get("output", {})
@@ -261,7 +274,7 @@ def explain(dataset: DocumentDataset, id: str, *, id_field: str | None = None, r
 def _take(before: Plan, step: Step, label: str, table: pa.Table) -> tuple[StepTaken, pa.Table]:
     """Run a step on a table of one document."""
     whole = isinstance(step, FoldThenStage)
-    settings = _settings(step)
+    settings = plain_settings(step)
     stage = step.then(fold_plan(before, step.fold(), _LENIENT)[0]) if isinstance(step, FoldThenStage) else step
     try:
         answer, reasons, scores = marks(stage.open()(table))
@@ -280,7 +293,7 @@ def _take(before: Plan, step: Step, label: str, table: pa.Table) -> tuple[StepTa
     return StepTaken(label, settings, changes, reason, score, whole=whole), answer
 
 
-def _settings(step: Step) -> dict[str, Any]:
+def plain_settings(step: Step) -> dict[str, Any]:
     """The plain settings of a step, and of the filter or modifier in it."""
     found: dict[str, Any] = {}
     left = [describe(step)]
@@ -360,7 +373,7 @@ def dropped(dataset: DocumentDataset, *, reason: str | None = None, id_field: st
         reason: Only those of whose stage or reason this is a part, in any case.
         id_field: The field with the ids; by default ``id`` in any case.
     """
-    source, name = _id_field(with_id(dataset.plan.source, dataset.plan.steps), id_field)
+    source, name = id_source(with_id(dataset.plan.source, dataset.plan.steps), id_field)
     wanted = (reason or "").lower()
     plan = Plan(source, (_KeepId(name), *dataset.plan.steps))
     for event in events(plan, _LENIENT, Tally()):

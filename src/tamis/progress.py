@@ -6,14 +6,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tamis.engine.tally import Tally
 from tamis.engine.watch import Observer, Progress
 
-__all__ = ["bytes_text", "duration", "observer_for", "progress_line", "resident_bytes"]
+__all__ = ["bytes_text", "duration", "fitting", "observer_for", "progress_line", "progress_parts", "resident_bytes"]
 
 _log = logging.getLogger("tamis")
 _LINES_EVERY = 10.0
@@ -51,6 +51,26 @@ def progress_line(progress: Progress) -> str:
     Where a model runs also its tokens per second and the memory in use. Rates are of this process: what an earlier
     run had done is in the counts alone.
     """
+    return " · ".join(progress_parts(progress))
+
+
+def fitting(parts: Sequence[str], width: int) -> str:
+    """As many of the parts as fit a width, whole ones from the first on: half a number would be another number.
+
+    >>> fitting(["2.1 MB of 4.3 MB", "14,361 docs", "8,264/s"], 32)
+    '2.1 MB of 4.3 MB · 14,361 docs'
+    """
+    line = ""
+    for part in parts:
+        longer = f"{line} · {part}" if line else part
+        if len(longer) > width:
+            break
+        line = longer
+    return line
+
+
+def progress_parts(progress: Progress) -> list[str]:
+    """The pieces of :func:`progress_line`, what matters most first."""
     t, before = progress.tally, progress.before
     seen = _seen(t)
     rate = (seen - _seen(before)) / progress.seconds if progress.seconds > 0 else 0.0
@@ -76,7 +96,7 @@ def progress_line(progress: Progress) -> str:
     memory = resident_bytes() if tokens else None
     if memory is not None:
         parts.append(f"{bytes_text(memory)} in memory")
-    return " · ".join(parts)
+    return parts
 
 
 def _seen(tally: Tally) -> int:
@@ -145,14 +165,13 @@ class _Live:
         if now - self._last < 0.1 and not complete:
             return
         self._last = now
-        width = self._console.width
-        line = progress_line(progress)
         share = min(1.0, progress.tally.bytes_in / progress.bytes_total) if progress.bytes_total else 1.0
         filled = int(20 * share)
         bar = "━" * filled + "╌" * (20 - filled)
-        text = f"{bar} {share:4.0%} {line}"
+        start = f"{bar} {share:4.0%} "
+        text = start + fitting(progress_parts(progress), self._console.width - 1 - len(start))
         # Carriage return and erase: the line is rewritten in place and is gone when the run ends.
-        self._console.file.write("\r\x1b[K" + (text if len(text) < width else text[: max(0, width - 2)] + "…"))
+        self._console.file.write("\r\x1b[K" + text)
         if complete:
             self._console.file.write("\r\x1b[K")
         self._console.file.flush()

@@ -23,23 +23,21 @@ A filter is wrapped in ``ScoreFilter`` and a modifier in ``Modify``, as they wou
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import importlib
 import inspect
-import os
 import tomllib
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import Any
 
+from tamis.building import build
 from tamis.dataset import DocumentDataset
 from tamis.errors import RecipeError, TamisError, UnknownNameError, hint
-from tamis.filters.base import DocumentFilter, ScoreFilter
+from tamis.filters.base import DocumentFilter, Score, ScoreFilter
+from tamis.filters.percentile import PercentileFilter
 from tamis.filters.where import Where, parse_expression
 from tamis.io.files import kind_of, list_files
 from tamis.io.source import LimitedSource
@@ -47,7 +45,17 @@ from tamis.modifiers import DocumentModifier, Modify
 from tamis.selection.split import DEFAULT_PROPORTIONS, Split, StratifiedSplit
 from tamis.stage import FoldThenStage, Sequential, Stage, Step
 
-__all__ = ["STAGES", "Recipe", "build", "find_stage", "load_recipe", "read_toml", "shipped_recipes", "toml_value"]
+__all__ = [
+    "STAGES",
+    "Recipe",
+    "build",
+    "find_stage",
+    "load_recipe",
+    "read_toml",
+    "shipped_recipes",
+    "toml_value",
+    "with_settings",
+]
 
 
 def _where(expression: str) -> Stage:
@@ -69,43 +77,106 @@ def _split(
     return StratifiedSplit(shares, stratify_by, seed=seed, by=by, column=column)
 
 
+def _scorer(name: str, settings: Any, who: str) -> DocumentFilter:
+    """The filter of that name."""
+    where = f"{who} of {name}"
+    if settings is not None and not isinstance(settings, Mapping):
+        message = f"{where}: settings are those of the filter, {{ name = value }}; got {settings!r}."
+        raise RecipeError(message)
+    made = build(find_stage(name, where), settings or {}, where)
+    if not isinstance(made, DocumentFilter):
+        message = f"{where}: {name} is no filter, so it has no score."
+        raise RecipeError(message)
+    return made
+
+
+def _score(
+    filter: str, score_field: str, settings: Mapping[str, Any] | None = None, text_field: str | None = None
+) -> Step:
+    """Add a column with the score of a filter and drop nothing, e.g. ``filter = "WordCountFilter"``."""
+    return Score(_scorer(filter, settings, "Score"), score_field, text_field)
+
+
+def _percentile(
+    filter: str | None = None,
+    column: str | None = None,
+    *,
+    drop_lowest: float = 0.0,
+    drop_highest: float = 0.0,
+    settings: Mapping[str, Any] | None = None,
+    text_field: str | None = None,
+    score_field: str | None = None,
+) -> Step:
+    """Drop the lowest or highest scores by their share, e.g. ``filter = "WordCountFilter"``, ``drop_lowest = 0.05``."""
+    scorer = None if filter is None else _scorer(filter, settings, "PercentileFilter")
+    return PercentileFilter(scorer, column, drop_lowest, drop_highest, text_field, score_field)
+
+
 STAGES: Mapping[str, str | Callable[..., Step | Sequential]] = {
     "AegisClassifier": "tamis.classifiers.aegis:AegisClassifier",
+    "AlphaFilter": "tamis.filters:AlphaFilter",
+    "BadWordsFilter": "tamis.filters:BadWordsFilter",
     "BoilerPlateStringFilter": "tamis.filters:BoilerPlateStringFilter",
+    "BoilerPlateStringModifier": "tamis.modifiers:BoilerPlateStringModifier",
     "BulletsFilter": "tamis.filters:BulletsFilter",
+    "c4_quality": "tamis.filters:c4_quality",
+    "C4LineRemover": "tamis.modifiers:C4LineRemover",
+    "CaseNormalizer": "tamis.modifiers:CaseNormalizer",
+    "CodeCommentRemover": "tamis.modifiers:CodeCommentRemover",
     "CommonEnglishWordsFilter": "tamis.filters:CommonEnglishWordsFilter",
     "CommonWordsFilter": "tamis.filters:CommonWordsFilter",
     "ContentTypeClassifier": "tamis.classifiers.topic:ContentTypeClassifier",
+    "CurlyBracketsFilter": "tamis.filters:CurlyBracketsFilter",
+    "ControlCharacterRemover": "tamis.modifiers:ControlCharacterRemover",
     "DistributedDataClassifier": "tamis.classifiers.base:DistributedDataClassifier",
     "DomainClassifier": "tamis.classifiers.topic:DomainClassifier",
     "EllipsisFilter": "tamis.filters:EllipsisFilter",
     "Embed": "tamis.models.embed:Embed",
+    "FastTextClassifierFilter": "tamis.filters:FastTextClassifierFilter",
+    "FastTextLabelModifier": "tamis.modifiers:FastTextLabelModifier",
+    "FastTextLangId": "tamis.filters:FastTextLangId",
+    "FastTextLanguageFilter": "tamis.filters:FastTextLanguageFilter",
+    "FastTextQualityFilter": "tamis.filters:FastTextQualityFilter",
+    "fineweb": "tamis.filters:fineweb",
     "fineweb_quality": "tamis.filters:fineweb_quality",
     "FineWebEduClassifier": "tamis.classifiers.edu:FineWebEduClassifier",
     "FineWebMixtralEduClassifier": "tamis.classifiers.edu:FineWebMixtralEduClassifier",
     "FineWebNemotronEduClassifier": "tamis.classifiers.edu:FineWebNemotronEduClassifier",
+    "GeneralCommentToCodeFilter": "tamis.filters:GeneralCommentToCodeFilter",
     "gopher_quality": "tamis.filters:gopher_quality",
     "gopher_repetition": "tamis.filters:gopher_repetition",
     "HasText": "tamis.modifiers:HasText",
+    "HistogramFilter": "tamis.filters:HistogramFilter",
+    "HTMLBoilerplateFilter": "tamis.filters:HTMLBoilerplateFilter",
     "HtmlToText": "tamis.modifiers:HtmlToText",
     "Generate": "tamis.models.generation:Generate",
     "InstructionDataGuardClassifier": "tamis.classifiers.instruction_data_guard:InstructionDataGuardClassifier",
+    "LineRemover": "tamis.modifiers:LineRemover",
     "LongWordFilter": "tamis.filters:LongWordFilter",
+    "LoremIpsumFilter": "tamis.filters:LoremIpsumFilter",
+    "MarkdownRemover": "tamis.modifiers:MarkdownRemover",
     "massive_text": "tamis.filters:massive_text",
     "MeanWordLengthFilter": "tamis.filters:MeanWordLengthFilter",
     "MultilingualDomainClassifier": "tamis.classifiers.topic:MultilingualDomainClassifier",
     "NewlineNormalizer": "tamis.modifiers:NewlineNormalizer",
     "NewLinesToWordsFilter": "tamis.filters:NewLinesToWordsFilter",
     "NonAlphaNumericFilter": "tamis.filters:NonAlphaNumericFilter",
+    "NumberOfLinesOfCodeFilter": "tamis.filters:NumberOfLinesOfCodeFilter",
     "NumbersFilter": "tamis.filters:NumbersFilter",
     "ParenthesesFilter": "tamis.filters:ParenthesesFilter",
+    "PercentileFilter": _percentile,
+    "PerExtensionFilter": "tamis.filters:PerExtensionFilter",
+    "PerplexityFilter": "tamis.filters:PerplexityFilter",
     "PiiModifier": "tamis.pii:PiiModifier",
     "PiiSpans": "tamis.pii:PiiSpans",
     "PornographicUrlsFilter": "tamis.filters:PornographicUrlsFilter",
     "PromptCompletion": "tamis.tuning.rows:PromptCompletion",
     "PromptTaskComplexityClassifier": "tamis.classifiers.prompt_task:PromptTaskComplexityClassifier",
     "PunctuationFilter": "tamis.filters:PunctuationFilter",
+    "PythonCommentToCodeFilter": "tamis.filters:PythonCommentToCodeFilter",
     "QualityClassifier": "tamis.classifiers.topic:QualityClassifier",
+    "QuotationNormalizer": "tamis.modifiers:QuotationNormalizer",
+    "QuotationRemover": "tamis.modifiers:QuotationRemover",
     "Rename": "tamis.modifiers:Rename",
     "RepeatedLinesByCharFilter": "tamis.filters:RepeatedLinesByCharFilter",
     "RepeatedLinesFilter": "tamis.filters:RepeatedLinesFilter",
@@ -113,20 +184,29 @@ STAGES: Mapping[str, str | Callable[..., Step | Sequential]] = {
     "RepeatedParagraphsFilter": "tamis.filters:RepeatedParagraphsFilter",
     "RepeatingDuplicateNGramsFilter": "tamis.filters:RepeatingDuplicateNGramsFilter",
     "RepeatingTopNGramsFilter": "tamis.filters:RepeatingTopNGramsFilter",
+    "Score": _score,
     "SectionNumberFormatter": "tamis.modifiers:SectionNumberFormatter",
+    "SentenceCountFilter": "tamis.filters:SentenceCountFilter",
     "ShortLinesFilter": "tamis.filters:ShortLinesFilter",
+    "Slicer": "tamis.modifiers:Slicer",
     "Split": _split,
     "SubstringFilter": "tamis.filters:SubstringFilter",
     "SymbolsToWordsFilter": "tamis.filters:SymbolsToWordsFilter",
     "TagList": "tamis.tuning.rows:TagList",
     "TextCleaner": "tamis.modifiers:TextCleaner",
+    "TokenCountFilter": "tamis.filters:TokenCountFilter",
+    "TokenizerFertilityFilter": "tamis.filters:TokenizerFertilityFilter",
+    "UnicodeNormalizer": "tamis.modifiers:UnicodeNormalizer",
     "UnicodeReformatter": "tamis.modifiers:UnicodeReformatter",
+    "UrlBlocklistFilter": "tamis.filters:UrlBlocklistFilter",
     "UrlRemover": "tamis.modifiers:UrlRemover",
     "UrlsFilter": "tamis.filters:UrlsFilter",
     "Where": _where,
     "WhiteSpaceFilter": "tamis.filters:WhiteSpaceFilter",
+    "WhitespaceNormalizer": "tamis.modifiers:WhitespaceNormalizer",
     "WordCountFilter": "tamis.filters:WordCountFilter",
     "WordsWithoutAlphabetsFilter": "tamis.filters:WordsWithoutAlphabetsFilter",
+    "XMLHeaderFilter": "tamis.filters:XMLHeaderFilter",
 }
 """Every name that ``use`` knows."""
 
@@ -176,8 +256,11 @@ class Recipe:
         dataset = read(path, **settings)
         if limit is not None:
             dataset = DocumentDataset(LimitedSource(dataset.plan.source, limit))
-        made = (self._step(n, stage) for n, stage in enumerate(self.stages, start=1))
-        return dataset.append(*(step for several in made for step in several.steps()))
+        return dataset.append(*(step for several in self.parts() for step in several))
+
+    def parts(self) -> tuple[tuple[Step, ...], ...]:
+        """The steps of each stage, in order: a rule set is several."""
+        return tuple(self._step(n, stage).steps() for n, stage in enumerate(self.stages, start=1))
 
     def _step(self, number: int, settings: Mapping[str, Any]) -> Step | Sequential:
         where = f"{self.name}: stage {number}"
@@ -224,83 +307,6 @@ def find_stage(use: str, where: str) -> Callable[..., Any]:
         raise UnknownNameError.of(name, dir(importlib.import_module(module)), kind="class", where=where) from error
 
 
-def build(make: Callable[..., Any], settings: Mapping[str, Any], where: str, *, also: Sequence[str] = ()) -> Any:
-    """Call a stage's class, or any dataclass, with settings of a file; names and types are checked.
-
-    Args:
-        make: What is called.
-        settings: Its arguments, as TOML holds them.
-        where: Who asks, for the error message.
-        also: Names that are offered beside its own where one is wrong.
-
-    Raises:
-        UnknownNameError: A setting has a name that it does not know.
-        RecipeError: A value has the wrong type, one is missing, or it is refused.
-    """
-    parameters = inspect.signature(make).parameters
-    fields = dataclasses.fields(make) if dataclasses.is_dataclass(make) else ()
-    secret = {f.name: f.metadata["secret"] for f in fields if f.metadata.get("secret")}
-    for key in settings:
-        if key in secret:
-            # A field may say itself where its secret belongs; most are tokens of the hub.
-            instead = secret[key] if isinstance(secret[key], str) else _ELSEWHERE
-            message = f"{where}: a recipe is no place for a secret such as {key!r}. {instead}"
-            raise RecipeError(message)
-        if key not in parameters:
-            valid = [name for name in parameters if name not in secret]
-            raise UnknownNameError.of(key, [*valid, *also], kind="option", where=where)
-    # A dataclass may inherit fields whose types are named in another module: its class knows where, __init__ does not.
-    plain_class = inspect.isclass(make) and not dataclasses.is_dataclass(make)
-    hints = typing.get_type_hints(make.__init__ if plain_class else make)
-    for key, value in settings.items():
-        _check_type(value, hints.get(key, Any), f"{where}: {key}")
-    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in settings]
-    if missing:
-        message = f"{where}: the option {missing[0]!r} is missing."
-        raise RecipeError(message)
-    try:
-        return make(**settings)
-    except TamisError as error:
-        message = f"{where}: {error}"
-        raise RecipeError(message) from error
-
-
-_ELSEWHERE = "Log in with `hf auth login`, or set the environment variable HF_TOKEN."
-_PLAIN: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-
-
-def _check_type(value: Any, wanted: Any, where: str) -> None:
-    """Refuse "16" for 16: values that TOML can hold are checked, the rest is the stage's own business."""
-    options = typing.get_args(wanted) if typing.get_origin(wanted) in {typing.Union, UnionType} else (wanted,)
-    found = [_kind(option) for option in options]
-    kinds = [kind for kind in found if kind not in {None, NoneType}]
-    if not kinds or None in found or any(_fits(value, kind) for kind in kinds):
-        return
-    names = [_PLAIN[k] for k in _PLAIN if k in kinds] + ["a list of text" for k in kinds if k is list]
-    message = f"{where} must be {' or '.join(names)}, not {value!r}."
-    raise RecipeError(message)
-
-
-def _kind(wanted: Any) -> type | None:
-    """Which of the types of TOML an annotation means; None for one that is not checked."""
-    origin = typing.get_origin(wanted)
-    if origin is typing.Literal:  # which words there are, the stage says itself
-        found = {type(value) for value in typing.get_args(wanted)}
-        return found.pop() if len(found) == 1 else None
-    if origin is Sequence and typing.get_args(wanted) == (str,):
-        return list
-    if wanted in _PLAIN or wanted is NoneType:
-        return wanted  # type: ignore[no-any-return]
-    # A file can name neither a function nor a path that is more than text.
-    return NoneType if origin in {Callable, os.PathLike} else None
-
-
-def _fits(value: Any, kind: type | None) -> bool:
-    if kind is list:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return type(value) is kind or (kind is float and type(value) is int)
-
-
 def _wrap(made: Any, wrapper: dict[str, Any], where: str) -> Step | Sequential:
     if isinstance(made, DocumentFilter):
         return ScoreFilter(made, **wrapper)
@@ -333,7 +339,11 @@ def load_recipe(name: str | Path, settings: Sequence[str] = ()) -> Recipe:
     its number (``WordCountFilter.min_words=20``, ``stage.2.min_words=20``). Values are TOML; what is not is text.
     """
     content, title, file = read_toml(name)
-    recipe = _from_toml(content, file, title)
+    return with_settings(_from_toml(content, file, title), settings)
+
+
+def with_settings(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with ``key=value`` settings on top, as :func:`load_recipe` has them."""
     for setting in settings:
         recipe = _with_setting(recipe, setting)
     return recipe

@@ -8,13 +8,25 @@ weights, open files) is loaded by :meth:`Stage.open` in the process that needs i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
-__all__ = ["Appendable", "Fold", "FoldThenStage", "Needs", "Sequential", "Stage", "Step", "TableFunction"]
+__all__ = [
+    "AnyStep",
+    "Appendable",
+    "Fold",
+    "FoldThenStage",
+    "Needs",
+    "Sequential",
+    "Stage",
+    "Step",
+    "TableFunction",
+    "labels",
+]
 
 TableFunction = Callable[[pa.Table], pa.Table]
 """What a worker runs: a table of documents in, a table with the same rows in the same order out."""
@@ -104,6 +116,11 @@ class Stage(_Callable, ABC):
         """
         return {}
 
+    @property
+    def may_drop(self) -> bool:
+        """Whether it may mark a row; a stage that never does says so."""
+        return True
+
     def on_text_field(self, text_field: str) -> Stage:
         """The stage with the dataset's text field where its own was left open; itself by default."""
         return self
@@ -173,6 +190,11 @@ class FoldThenStage(_Callable, ABC):
     def then(self, result: Any) -> Stage:
         """The stage that answers, given the summary."""
 
+    @property
+    def may_drop(self) -> bool:
+        """Whether the stage that it becomes may mark a row; a step that never does says so."""
+        return True
+
     def on_text_field(self, text_field: str) -> FoldThenStage:
         """The step with the dataset's text field where its own was left open; itself by default."""
         return self
@@ -183,6 +205,23 @@ class FoldThenStage(_Callable, ABC):
 
 
 Step = Stage | FoldThenStage
+AnyStep = Step | Fold[Any, Any]
+
+
+def labels(steps: Sequence[AnyStep]) -> tuple[str, ...]:
+    """One distinct label per step: its name, numbered where two steps share one.
+
+    >>> labels([])
+    ()
+    """
+    names = [step.name for step in steps]
+    shared = {name for name, n in Counter(names).items() if n > 1}
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        seen[name] += 1
+        out.append(f"{name}#{seen[name]}" if name in shared else name)
+    return tuple(out)
 
 
 class Sequential(_Callable):

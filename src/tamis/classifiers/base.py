@@ -132,6 +132,11 @@ class DistributedDataClassifier(ModelStage):
 
     # -- what it makes ---------------------------------------------------------------------------------------
 
+    @property
+    def may_drop(self) -> bool:
+        """Where labels to keep were given."""
+        return self.filter_by is not None
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the answers, runs on a device."""
         types = self.answer_types()

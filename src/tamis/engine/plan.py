@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,10 @@ import pyarrow as pa
 
 from tamis.errors import MissingColumnError, UsageError
 from tamis.io.source import Source
-from tamis.stage import Fold, FoldThenStage, Needs, Stage, Step
+from tamis.stage import AnyStep, Fold, FoldThenStage, Needs, Stage, Step, labels
 from tamis.table import RESERVED, is_text
 
 __all__ = ["Checked", "Plan", "check", "labels", "stages_of", "with_id"]
-
-
-AnyStep = Step | Fold[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -44,22 +40,6 @@ class Checked:
     """What each step needs."""
     replaces: tuple[tuple[str, ...], ...]
     """Columns that each step replaces."""
-
-
-def labels(steps: Sequence[AnyStep]) -> tuple[str, ...]:
-    """One distinct label per step: its name, numbered where two steps share one.
-
-    >>> labels([])
-    ()
-    """
-    names = [step.name for step in steps]
-    shared = {name for name, n in Counter(names).items() if n > 1}
-    seen: Counter[str] = Counter()
-    out = []
-    for name in names:
-        seen[name] += 1
-        out.append(f"{name}#{seen[name]}" if name in shared else name)
-    return tuple(out)
 
 
 def _followed(schema: pa.Schema, steps: Sequence[AnyStep]) -> Iterator[tuple[str, Needs, pa.Schema, pa.Schema]]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from tamis.engine.describe import describe
+from tamis.engine.funnel import funnel
 from tamis.engine.handout import Death, HandOut
 from tamis.engine.job import Engine, Errand, Event, Job, Sink, SplitResult, Task
 from tamis.engine.options import Options
@@ -31,6 +32,7 @@ from tamis.io.source import Source, make_want
 from tamis.io.splits import Split
 from tamis.io.store import open_store, said_plainly
 from tamis.meter import Measures
+from tamis.notebook import result_html
 from tamis.stage import Fold, FoldThenStage, Stage, Step
 from tamis.table import Batch, conform
 
@@ -74,6 +76,11 @@ class RunResult:
             f"{t.records} records: {t.kept} kept, {t.total_rejected} rejected, {t.total_quarantined} quarantined "
             f"-> {self.path}"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the same, and the funnel."""
+        rows = ((row.stage, row.reason, row.documents, row.share) for row in funnel(self.tally, self.stages))
+        return result_html(str(self), rows)
 
 
 @dataclass(frozen=True)

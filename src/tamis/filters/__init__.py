@@ -2,7 +2,26 @@
 
 from tamis.filters.base import DocumentFilter, Filter, Score, ScoreFilter
 from tamis.filters.bounded import BoundedFilter
-from tamis.filters.bundles import fineweb_quality, gopher_quality, gopher_repetition, massive_text
+from tamis.filters.bundles import c4_quality, fineweb, fineweb_quality, gopher_quality, gopher_repetition, massive_text
+from tamis.filters.c4 import BadWordsFilter, CurlyBracketsFilter, LoremIpsumFilter, SentenceCountFilter
+from tamis.filters.code import (
+    AlphaFilter,
+    GeneralCommentToCodeFilter,
+    HTMLBoilerplateFilter,
+    NumberOfLinesOfCodeFilter,
+    PythonCommentToCodeFilter,
+    XMLHeaderFilter,
+)
+from tamis.filters.extensions import PerExtensionFilter
+from tamis.filters.fasttext import (
+    FastTextClassifierFilter,
+    FastTextLangId,
+    FastTextLanguageFilter,
+    FastTextQualityFilter,
+)
+from tamis.filters.histogram import HistogramFilter
+from tamis.filters.percentile import PercentileFilter
+from tamis.filters.perplexity import PerplexityFilter
 from tamis.filters.repetition import (
     RepeatedLinesByCharFilter,
     RepeatedLinesFilter,
@@ -28,6 +47,8 @@ from tamis.filters.surface import (
     WordCountFilter,
     WordsWithoutAlphabetsFilter,
 )
+from tamis.filters.tokens import TokenCountFilter, TokenizerFertilityFilter
+from tamis.filters.urls import UrlBlocklistFilter
 from tamis.filters.where import Where, parse_expression
 from tamis.filters.wordlists import (
     BoilerPlateStringFilter,
@@ -38,22 +59,38 @@ from tamis.filters.wordlists import (
 )
 
 __all__ = [
+    "AlphaFilter",
+    "BadWordsFilter",
     "BoilerPlateStringFilter",
     "BoundedFilter",
     "BulletsFilter",
     "CommonEnglishWordsFilter",
     "CommonWordsFilter",
+    "CurlyBracketsFilter",
     "DocumentFilter",
     "EllipsisFilter",
+    "FastTextClassifierFilter",
+    "FastTextLangId",
+    "FastTextLanguageFilter",
+    "FastTextQualityFilter",
     "Filter",
+    "GeneralCommentToCodeFilter",
+    "HTMLBoilerplateFilter",
+    "HistogramFilter",
     "LongWordFilter",
+    "LoremIpsumFilter",
     "MeanWordLengthFilter",
     "NewLinesToWordsFilter",
     "NonAlphaNumericFilter",
+    "NumberOfLinesOfCodeFilter",
     "NumbersFilter",
     "ParenthesesFilter",
+    "PerExtensionFilter",
+    "PercentileFilter",
+    "PerplexityFilter",
     "PornographicUrlsFilter",
     "PunctuationFilter",
+    "PythonCommentToCodeFilter",
     "RepeatedLinesByCharFilter",
     "RepeatedLinesFilter",
     "RepeatedParagraphsByCharFilter",
@@ -62,14 +99,21 @@ __all__ = [
     "RepeatingTopNGramsFilter",
     "Score",
     "ScoreFilter",
+    "SentenceCountFilter",
     "ShortLinesFilter",
     "SubstringFilter",
     "SymbolsToWordsFilter",
+    "TokenCountFilter",
+    "TokenizerFertilityFilter",
+    "UrlBlocklistFilter",
     "UrlsFilter",
     "Where",
     "WhiteSpaceFilter",
     "WordCountFilter",
     "WordsWithoutAlphabetsFilter",
+    "XMLHeaderFilter",
+    "c4_quality",
+    "fineweb",
     "fineweb_quality",
     "gopher_quality",
     "gopher_repetition",

@@ -126,6 +126,11 @@ class Score(Stage):
         """That of the filter."""
         return _identity(self.score_fn)
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def on_text_field(self, text_field: str) -> Score:
         """The dataset's text field, where none was named."""
         return replace(self, text_field=text_field) if self.text_field is None else self

@@ -32,6 +32,10 @@ class BoundedFilter(DocumentFilter):
 
     too_low: ClassVar[str] = "its score is below {}"
     too_high: ClassVar[str] = "its score is above {}"
+    low_setting: ClassVar[str] = ""
+    """The setting that holds the lower of :meth:`bounds`, where both are the same number; "" where none does."""
+    high_setting: ClassVar[str] = ""
+    """The setting that holds the upper of :meth:`bounds`, where both are the same number; "" where none does."""
 
     @abstractmethod
     def bounds(self) -> tuple[float | None, float | None]:

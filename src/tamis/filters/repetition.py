@@ -37,8 +37,8 @@ class RepeatedLinesFilter(MeasuredFilter):
     Empty text: 1 (kept).
     Source: Rae et al. 2021 (Gopher, arXiv:2112.11446), appendix A1: at most 0.3 of lines and paragraphs, 0.2 of
         their characters.
-    Relations: NeMo Curator's filter of this name counts blank lines, so that text with an empty line between
-        paragraphs seems repeated.
+    Relations: NeMo Curator's filter of this name and datatrove compare lines with the white space around them, so that
+        the same words indented otherwise are another line.
     """
 
     max_repeated_line_fraction: float = 0.7
@@ -46,6 +46,7 @@ class RepeatedLinesFilter(MeasuredFilter):
 
     family: ClassVar[str] = "repetition"
     too_low: ClassVar[str] = "fewer than {} of its lines are new"
+    low_setting: ClassVar[str] = "max_repeated_line_fraction"
 
     def __post_init__(self) -> None:
         require_share(self.max_repeated_line_fraction, "max_repeated_line_fraction")
@@ -69,6 +70,8 @@ class RepeatedParagraphsFilter(MeasuredFilter):
     Empty text: 1 (kept).
     Source: Rae et al. 2021 (Gopher, arXiv:2112.11446), appendix A1: at most 0.3 of lines and paragraphs, 0.2 of
         their characters.
+    Relations: NeMo Curator's filter of this name divides at two line feeds, so that several blank lines in a row are
+        empty paragraphs that repeat.
     """
 
     max_repeated_paragraphs_ratio: float = 0.7
@@ -76,6 +79,7 @@ class RepeatedParagraphsFilter(MeasuredFilter):
 
     family: ClassVar[str] = "repetition"
     too_low: ClassVar[str] = "fewer than {} of its paragraphs are new"
+    low_setting: ClassVar[str] = "max_repeated_paragraphs_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_repeated_paragraphs_ratio, "max_repeated_paragraphs_ratio")
@@ -106,6 +110,7 @@ class RepeatedLinesByCharFilter(MeasuredFilter):
 
     family: ClassVar[str] = "repetition"
     too_low: ClassVar[str] = "fewer than {} of its characters in lines are new"
+    low_setting: ClassVar[str] = "max_repeated_lines_char_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_repeated_lines_char_ratio, "max_repeated_lines_char_ratio")
@@ -137,6 +142,7 @@ class RepeatedParagraphsByCharFilter(MeasuredFilter):
 
     family: ClassVar[str] = "repetition"
     too_low: ClassVar[str] = "fewer than {} of its characters in paragraphs are new"
+    low_setting: ClassVar[str] = "max_repeated_paragraphs_char_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_repeated_paragraphs_char_ratio, "max_repeated_paragraphs_char_ratio")
@@ -163,7 +169,8 @@ class RepeatingTopNGramsFilter(MeasuredFilter):
     Source: Rae et al. 2021 (Gopher, arXiv:2112.11446), appendix A1: at most 0.20, 0.18 and 0.16 for n = 2, 3, 4.
     Relations: NeMo Curator's filter of this name breaks ties by chance (by the hash seed of the process), finds
         nothing where words are separated by line ends or written without spaces, counts an n-gram that occurs once
-        as repeated, and so drops every text of at most n words. datatrove, as here, asks for two occurrences.
+        as repeated, and so drops every text of at most n words. datatrove counts one that occurs once as well, and
+        takes its length with spaces times its count, so that occurrences that overlap count twice.
     """
 
     n: int = 2
@@ -174,6 +181,7 @@ class RepeatingTopNGramsFilter(MeasuredFilter):
     """ISO 639 code of the texts' language; "auto" goes by the script of each character."""
 
     family: ClassVar[str] = "repetition"
+    high_setting: ClassVar[str] = "max_repeating_ngram_ratio"
 
     def __post_init__(self) -> None:
         _require_n(self.n)
@@ -219,6 +227,7 @@ class RepeatingDuplicateNGramsFilter(MeasuredFilter):
     """ISO 639 code of the texts' language; "auto" goes by the script of each character."""
 
     family: ClassVar[str] = "repetition"
+    high_setting: ClassVar[str] = "max_repeating_duplicate_ngram_ratio"
 
     def __post_init__(self) -> None:
         if self.n not in NGRAMS:

@@ -59,6 +59,8 @@ class WordCountFilter(MeasuredFilter):
     score_type: ClassVar[pa.DataType] = pa.int64()
     too_low: ClassVar[str] = "fewer than {} words"
     too_high: ClassVar[str] = "more than {} words"
+    low_setting: ClassVar[str] = "min_words"
+    high_setting: ClassVar[str] = "max_words"
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_words <= self.max_words:
@@ -96,6 +98,8 @@ class MeanWordLengthFilter(MeasuredFilter):
 
     too_low: ClassVar[str] = "its words have fewer than {} characters on average"
     too_high: ClassVar[str] = "its words have more than {} characters on average"
+    low_setting: ClassVar[str] = "min_mean_word_length"
+    high_setting: ClassVar[str] = "max_mean_word_length"
 
     def __post_init__(self) -> None:
         self.check()
@@ -127,6 +131,7 @@ class LongWordFilter(MeasuredFilter):
 
     score_type: ClassVar[pa.DataType] = pa.int64()
     too_high: ClassVar[str] = "a word has more than {} characters"
+    high_setting: ClassVar[str] = "max_word_length"
 
     def __post_init__(self) -> None:
         self.check()
@@ -158,6 +163,7 @@ class SymbolsToWordsFilter(MeasuredFilter):
     """ISO 639 code of the texts' language; "auto" goes by the script of each character."""
 
     too_high: ClassVar[str] = "more than {} hash marks or ellipses for each word"
+    high_setting: ClassVar[str] = "max_symbol_to_word_ratio"
 
     def __post_init__(self) -> None:
         self.check()
@@ -189,6 +195,7 @@ class WordsWithoutAlphabetsFilter(MeasuredFilter):
     """ISO 639 code of the texts' language; "auto" goes by the script of each character."""
 
     too_low: ClassVar[str] = "fewer than {} of its words have a letter"
+    low_setting: ClassVar[str] = "min_words_with_alphabets"
 
     def __post_init__(self) -> None:
         require_share(self.min_words_with_alphabets, "min_words_with_alphabets")
@@ -207,8 +214,8 @@ class WordsWithoutAlphabetsFilter(MeasuredFilter):
 class NonAlphaNumericFilter(MeasuredFilter):
     """Keeps documents with few characters that are neither letters, digits nor common marks.
 
-    Score: Characters other than letters and digits of any script, white space and the marks ?!,. over all
-        characters.
+    Score: Characters other than letters and digits of any script, their combining marks and joiners, white space and
+        the marks ?!,. over all characters.
     Range: 0 to 1.
     Empty text: 0 (kept).
     Source: NeMo Curator's heuristic filters: at most 0.25.
@@ -221,6 +228,7 @@ class NonAlphaNumericFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its characters are neither letters nor digits"
+    high_setting: ClassVar[str] = "max_non_alpha_numeric_to_text_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_non_alpha_numeric_to_text_ratio, "max_non_alpha_numeric_to_text_ratio")
@@ -251,6 +259,7 @@ class NumbersFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its characters are digits"
+    high_setting: ClassVar[str] = "max_number_to_text_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_number_to_text_ratio, "max_number_to_text_ratio")
@@ -280,6 +289,7 @@ class UrlsFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of it are web addresses"
+    high_setting: ClassVar[str] = "max_url_to_text_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_url_to_text_ratio, "max_url_to_text_ratio")
@@ -311,6 +321,7 @@ class BulletsFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its lines are items of lists"
+    high_setting: ClassVar[str] = "max_bullet_lines_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_bullet_lines_ratio, "max_bullet_lines_ratio")
@@ -341,6 +352,7 @@ class EllipsisFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its lines end in an ellipsis"
+    high_setting: ClassVar[str] = "max_num_lines_ending_with_ellipsis_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_num_lines_ending_with_ellipsis_ratio, "max_num_lines_ending_with_ellipsis_ratio")
@@ -371,6 +383,7 @@ class PunctuationFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its lines do not end as sentences do"
+    high_setting: ClassVar[str] = "max_num_sentences_without_endmark_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_num_sentences_without_endmark_ratio, "max_num_sentences_without_endmark_ratio")
@@ -399,6 +412,7 @@ class ShortLinesFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its lines are short"
+    high_setting: ClassVar[str] = "max_short_line_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_short_line_ratio, "max_short_line_ratio")
@@ -429,6 +443,7 @@ class NewLinesToWordsFilter(MeasuredFilter):
     """ISO 639 code of the texts' language; "auto" goes by the script of each character."""
 
     too_high: ClassVar[str] = "more than {} line ends for each word"
+    high_setting: ClassVar[str] = "max_new_line_ratio"
 
     def __post_init__(self) -> None:
         self.check()
@@ -457,6 +472,7 @@ class WhiteSpaceFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of it is white space"
+    high_setting: ClassVar[str] = "max_white_space_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_white_space_ratio, "max_white_space_ratio")
@@ -485,6 +501,7 @@ class ParenthesesFilter(MeasuredFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its characters are brackets"
+    high_setting: ClassVar[str] = "max_parentheses_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_parentheses_ratio, "max_parentheses_ratio")

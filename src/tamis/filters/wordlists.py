@@ -18,6 +18,7 @@ from tamis.errors import MissingExtraError, UnknownNameError, UsageError
 from tamis.filters.base import DocumentFilter
 from tamis.filters.bounded import BoundedFilter, require_share
 from tamis.table import true_mask
+from tamis.text.boilerplate import LOREM_IPSUM, POLICY_PHRASES
 from tamis.text.words import UNSPACED
 from tamis.text.wordset import count_distinct
 
@@ -71,6 +72,7 @@ class CommonWordsFilter(BoundedFilter):
 
     score_type: ClassVar[pa.DataType] = pa.int64()
     too_low: ClassVar[str] = "fewer than {} of the language's common words"
+    low_setting: ClassVar[str] = "min_num_common_words"
 
     def __post_init__(self) -> None:
         if isinstance(self.words, str) or (self.words is not None and not all(map(str.strip, self.words))):
@@ -111,8 +113,6 @@ class CommonEnglishWordsFilter(CommonWordsFilter):
     words: Sequence[str] | None = None
 
 
-_PHRASES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
-_LOREM = "lorem ipsum"
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n\s*")
 
 
@@ -133,6 +133,7 @@ class BoilerPlateStringFilter(BoundedFilter):
     """Largest share kept."""
 
     too_high: ClassVar[str] = "more than {} of its paragraphs are boilerplate"
+    high_setting: ClassVar[str] = "max_boilerplate_string_ratio"
 
     def __post_init__(self) -> None:
         require_share(self.max_boilerplate_string_ratio, "max_boilerplate_string_ratio")
@@ -144,12 +145,12 @@ class BoilerPlateStringFilter(BoundedFilter):
     def score_batch(self, texts: pa.LargeStringArray) -> pa.Array:
         """The share of paragraphs."""
         scores = np.zeros(len(texts))
-        found = [true_mask(pc.match_substring(texts, p, ignore_case=True)) for p in (*_PHRASES, _LOREM)]
+        found = [true_mask(pc.match_substring(texts, p, ignore_case=True)) for p in (*POLICY_PHRASES, LOREM_IPSUM)]
         rows = np.flatnonzero(np.logical_or.reduce(found))
         for row, text in zip(rows, texts.take(pa.array(rows)).to_pylist(), strict=True):
             paragraphs = [p for p in _PARAGRAPHS.split(text.lower()) if p.strip()]
-            share = sum(any(phrase in p for phrase in _PHRASES) for p in paragraphs) / len(paragraphs)
-            scores[row] = 1.0 if _LOREM in text.lower() else share
+            share = sum(any(phrase in p for phrase in POLICY_PHRASES) for p in paragraphs) / len(paragraphs)
+            scores[row] = 1.0 if LOREM_IPSUM in text.lower() else share
         return pa.array(scores)
 
 

@@ -291,6 +291,11 @@ class Embed(ModelStage):
         path = find_embedder(self.model, who=self.name, token=self.token)
         return path, read_layout(path, who=self.name, pool=self.pool, normalize=self.normalize)
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the vectors, runs on a device."""
         _, layout = self.layout()

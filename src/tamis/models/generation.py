@@ -107,6 +107,11 @@ class Generate(DeviceStage):
 
     # -- what it makes ---------------------------------------------------------------------------------------
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the prompts, or else the messages; makes both answers; runs on a device."""
         self._check_files()

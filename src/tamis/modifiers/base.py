@@ -16,7 +16,7 @@ from tamis.errors import StageError
 from tamis.stage import Needs, Stage, TableFunction
 from tamis.table import is_text, put, text, true_mask
 
-__all__ = ["DocumentModifier", "Modify", "replaced", "substituted"]
+__all__ = ["DocumentModifier", "Modify", "applied", "replaced", "substituted"]
 
 
 class DocumentModifier(ABC):  # noqa: B024  either the document or the batch method is overridden
@@ -28,8 +28,11 @@ class DocumentModifier(ABC):  # noqa: B024  either the document or the batch met
 
     def modify_document(self, text: str) -> str:
         """The text, changed or not."""
-        message = f"{type(self).__name__} defines neither modify_document nor modify_batch."
-        raise StageError(message)
+        kind = type(self)
+        if kind.modify_batch is DocumentModifier.modify_batch and kind.open is DocumentModifier.open:
+            message = f"{kind.__name__} defines neither modify_document nor modify_batch."
+            raise StageError(message)
+        return str(self.open()(pa.array([text], pa.large_string()))[0].as_py())
 
     def modify_batch(self, texts: pa.LargeStringArray) -> pa.Array:
         """The texts, changed or not; nulls stay null."""
@@ -73,6 +76,11 @@ class Modify(Stage):
         """The dataset's text field, where none was named."""
         return replace(self, text_field=text_field) if self.text_field is None else self
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads and replaces the text, keeping its type."""
         name = self.text_field or "text"
@@ -105,6 +113,17 @@ class Modify(Stage):
 def replaced(texts: pa.LargeStringArray, rows: npt.NDArray[np.bool_], values: pa.Array) -> pa.LargeStringArray:
     """The texts with those of ``rows`` replaced by ``values``."""
     return pc.replace_with_mask(texts, pa.array(rows), values.cast(texts.type))
+
+
+def applied(
+    texts: pa.LargeStringArray, rows: npt.NDArray[np.bool_], change: Callable[[str], str]
+) -> pa.LargeStringArray:
+    """The texts with those of ``rows``, none of them null, changed by a function; the same array if none changes."""
+    if not rows.any():
+        return texts
+    before = texts.filter(pa.array(rows)).to_pylist()
+    after = [change(text) for text in before]
+    return texts if after == before else replaced(texts, rows, pa.array(after, pa.large_string()))
 
 
 def substituted(

@@ -49,6 +49,11 @@ class Rename(Stage):
                 raise MissingColumnError.of(each[0] if each else new, f"Rename (for {new!r})", names)
         return found
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the old columns, makes the new ones and empties the old."""
         found = self._found(schema.names)

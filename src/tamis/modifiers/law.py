@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tamis.modifiers.base import DocumentModifier, replaced
+from tamis.modifiers.base import DocumentModifier, applied
 from tamis.table import true_mask
 
 __all__ = ["SectionNumberFormatter"]
@@ -92,11 +93,7 @@ class SectionNumberFormatter(DocumentModifier):
     def modify_batch(self, texts: pa.LargeStringArray) -> pa.Array:
         """The texts with their citations in one form."""
         rows = true_mask(pc.match_substring_regex(texts, _MAYBE))
-        if not rows.any():
-            return texts
-        before = texts.filter(pa.array(rows)).to_pylist()
-        after = [_CITATION.sub(_formatted, text) for text in before]
-        return texts if after == before else replaced(texts, rows, pa.array(after, pa.large_string()))
+        return applied(texts, rows, partial(_CITATION.sub, _formatted))
 
 
 _WORDS = {

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from tamis.errors import UsageError
-from tamis.modifiers.base import DocumentModifier, replaced
+from tamis.modifiers.base import DocumentModifier, applied
 from tamis.text.plain import is_plain
 
 __all__ = ["UnicodeReformatter"]
@@ -51,14 +51,7 @@ class UnicodeReformatter(DocumentModifier):
     def modify_batch(self, texts: pa.LargeStringArray) -> pa.Array:
         """The texts repaired."""
         rows = ~is_plain(texts)
-        if not rows.any():
-            return texts
-        fix = _Repair(self)
-        before = texts.filter(pa.array(rows)).to_pylist()
-        after = [fix(t) for t in before]
-        if after == before:
-            return texts
-        return replaced(texts, rows, pa.array(after, pa.large_string()))
+        return applied(texts, rows, _Repair(self)) if rows.any() else texts
 
 
 class _Repair:

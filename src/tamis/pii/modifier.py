@@ -170,6 +170,11 @@ class PiiSpans(Detection, Stage):
         """The dataset's text field, where none was named."""
         return replace(self, text_field=text_field) if self.text_field is None else self
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads the text, makes the spans."""
         return Needs(

@@ -59,6 +59,11 @@ class Split(Stage):
     def __post_init__(self) -> None:
         _check(self.proportions)
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads ``by``, makes ``column``."""
         return Needs(reads=(self.by,), makes=(pa.field(self.column, pa.string()),))
@@ -94,6 +99,11 @@ class StratifiedSplit(FoldThenStage):
     def __post_init__(self) -> None:
         _check(self.proportions)
 
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
+
     def needs(self, schema: pa.Schema) -> Needs:
         """Reads ``by`` and ``stratify_by``, makes ``column``."""
         return Needs(reads=(self.by, self.stratify_by), makes=(pa.field(self.column, pa.string()),))
@@ -118,6 +128,11 @@ class DividedSplit(Stage):
     def name(self) -> str:
         """The name of the step it stands for."""
         return self.asked.name
+
+    @property
+    def may_drop(self) -> bool:
+        """Never."""
+        return False
 
     def needs(self, schema: pa.Schema) -> Needs:
         """What was asked for."""

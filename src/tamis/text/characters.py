@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cache
 
 import numpy as np
@@ -11,9 +12,11 @@ __all__ = ["ALLOWED", "ALPHA", "BRACKET", "BULLET", "DIGIT", "TERMINAL", "UPPER"
 
 WHITE, ALPHA, DIGIT, UPPER, ALLOWED, BRACKET, TERMINAL, BULLET = 1, 2, 4, 8, 16, 32, 64, 128
 """White space, letters, digits and capital letters as Python's ``str`` methods tell them; ``ALLOWED``: line feeds and
-the marks ``?!,.``, which count as alphanumeric in the rule of that name; brackets; marks that end a sentence, and
+the marks ``?!,.``, which count as alphanumeric in the rule of that name, and combining marks and joiners, without
+which no word of Hindi, Thai or pointed Hebrew is written; brackets; marks that end a sentence, and
 quotation marks that close one; characters that begin an item of a list."""
 
+_JOINERS = "\u200c\u200d"
 _BRACKETS = "()[]{}\u27e8\u27e9"
 # Ends of sentences in the scripts that have marks of their own, and quotation marks, which C4 lets stand for them.
 _TERMINALS = (
@@ -35,4 +38,6 @@ def flags() -> npt.NDArray[np.uint8]:
         table |= np.fromiter(map(holds, every), dtype=np.bool_, count=len(every)).astype(np.uint8) * np.uint8(bit)
     for bit, members in ((ALLOWED, "\n?!,."), (BRACKET, _BRACKETS), (TERMINAL, _TERMINALS), (BULLET, _BULLETS)):
         table[[ord(c) for c in members]] |= bit
+    joined = [ord(c) for c in every if c in _JOINERS or unicodedata.category(c)[0] == "M"]
+    table[joined] |= ALLOWED
     return table

@@ -17,11 +17,11 @@ from typing import Any
 import numba as nb
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from tamis.text.arrow import Bytes
+from tamis.text.blocks import all_bytes, as_bits, block_at, within
 from tamis.text.bytes64 import lowest_bit
 
 __all__ = ["PADDING", "Bits", "Tables", "classes64", "lower_into", "room_for", "tables"]
@@ -89,37 +89,16 @@ def room_for(size: int) -> int:
 # -- blocks of 64 bytes ---------------------------------------------------------------------------------------
 
 
-_BLOCK = ir.VectorType(ir.IntType(8), 64)
-
-
-def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), ir.PointerType(_BLOCK))
-
-
-def _all(byte: int) -> ir.Constant:
-    return ir.Constant(_BLOCK, [byte] * 64)
-
-
-def _within(builder: Any, block: Any, first: int, last: int) -> Any:
-    """Which bytes are from ``first`` to ``last``."""
-    return builder.icmp_unsigned("<=", builder.sub(block, _all(first)), _all(last - first))
-
-
-def _bits(builder: Any, marks: Any) -> Any:
-    return builder.bitcast(marks, ir.IntType(64))
-
-
 @intrinsic
 def _lower64(typing: Any, data: Any, index: Any, out: Any, place: Any) -> Any:  # noqa: ARG001  numba passes all
     """Write 64 bytes to ``out`` with A to Z in lower case; returns which of them are beyond ASCII, one bit each."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        block = builder.load(_place(context, builder, signature.args[0], arguments[0], arguments[1]), align=1)
-        capital = _within(builder, block, ord("A"), ord("Z"))
-        lower = builder.or_(block, builder.select(capital, _all(32), _all(0)))
-        builder.store(lower, _place(context, builder, signature.args[2], arguments[2], arguments[3]), align=1)
-        return _bits(builder, builder.icmp_unsigned(">=", block, _all(128)))
+        block = builder.load(block_at(context, builder, signature.args[0], arguments[0], arguments[1]), align=1)
+        capital = within(builder, block, ord("A"), ord("Z"))
+        lower = builder.or_(block, builder.select(capital, all_bytes(32), all_bytes(0)))
+        builder.store(lower, block_at(context, builder, signature.args[2], arguments[2], arguments[3]), align=1)
+        return as_bits(builder, builder.icmp_unsigned(">=", block, all_bytes(128)))
 
     return types.uint64(data, types.int64, out, types.int64), emit
 
@@ -129,11 +108,11 @@ def classes64(typing: Any, data: Any, index: Any) -> Any:  # noqa: ARG001  numba
     r"""(``\w``, ``\s``) of 64 bytes in lower case, one bit each; neither is set beyond ASCII."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        block = builder.load(_place(context, builder, signature.args[0], arguments[0], arguments[1]), align=1)
-        word = builder.or_(_within(builder, block, ord("a"), ord("z")), _within(builder, block, ord("0"), ord("9")))
-        word = builder.or_(word, builder.icmp_unsigned("==", block, _all(ord("_"))))
-        space = builder.or_(_within(builder, block, 9, 13), _within(builder, block, 28, 32))
-        pair = [_bits(builder, word), _bits(builder, space)]
+        block = builder.load(block_at(context, builder, signature.args[0], arguments[0], arguments[1]), align=1)
+        word = builder.or_(within(builder, block, ord("a"), ord("z")), within(builder, block, ord("0"), ord("9")))
+        word = builder.or_(word, builder.icmp_unsigned("==", block, all_bytes(ord("_"))))
+        space = builder.or_(within(builder, block, 9, 13), within(builder, block, 28, 32))
+        pair = [as_bits(builder, word), as_bits(builder, space)]
         return context.make_tuple(builder, signature.return_type, pair)
 
     return nb.types.UniTuple(types.uint64, 2)(data, types.int64), emit

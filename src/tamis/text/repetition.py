@@ -8,6 +8,7 @@ prose a third of the places is left for n = 3, a tenth for n = 4, and next to no
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tamis.text.arrow import Bytes, Offsets, utf8
-from tamis.text.bytes64 import mix
+from tamis.text.blocks import is64, ones
+from tamis.text.bytes64 import load64, mix
 from tamis.text.characters import flags
 from tamis.text.kept import is_kept, kept_for
 from tamis.text.ngrams import top_ngram_share
-from tamis.text.walk import before, flags_at, next_feed, size_of
-from tamis.text.words import classes_for, hash_bytes, tokenize
+from tamis.text.walk import next_feed, stripped
+from tamis.text.words import classes_for, count_characters, hash_bytes, tokenize
 
 __all__ = ["LONGEST", "MEASURES", "NGRAMS", "SHORTEST", "repetition", "top_share"]
 
@@ -48,104 +50,113 @@ _DUPLICATE = MEASURES.index(f"duplicate_{SHORTEST}")
 _WORD_CHARACTERS = MEASURES.index("word_characters")
 
 
-@nb.njit(nogil=True, cache=True, _nrt=False)
+@nb.njit(nogil=True, cache=True, inline="always", _nrt=False)
 def _seen(
-    key: int, place: int, room: int, table: npt.NDArray[np.uint32], keys: npt.NDArray[np.uint64], base: int
-) -> int:
+    key: Any, place: Any, mask: Any, table: npt.NDArray[np.uint32], keys: npt.NDArray[np.uint64], base: Any
+) -> Any:
     """The place of the equal key that was put in first, which is ``place`` itself for a new one.
 
-    The hash table holds ``base`` + 1 + place, 4 bytes an entry; entries up to ``base`` are those of earlier rounds,
-    so that it needs no clearing. ``room`` is a power of two of at least twice the keys of this round.
+    The hash table holds ``base`` + place, 4 bytes an entry; entries below ``base`` are those of earlier rounds, so
+    that it needs no clearing. ``mask`` is a power of two less 1, of at least twice the keys of this round. Whether a
+    key is new is a matter of chance, and a branch on it would be guessed wrongly half of the time: there is none.
+    All numbers are uint64: numba asks of every signed index whether it counts from the end, which took longer than
+    the rest together.
     """
-    mask = room - 1
-    slot = nb.int64((key * nb.uint64(0x9E3779B97F4A7C15)) >> nb.uint64(20)) & mask
+    one = nb.uint64(1)
+    slot = ((key * nb.uint64(0x9E3779B97F4A7C15)) >> nb.uint64(20)) & mask
     while True:
-        entry = nb.int64(table[slot]) - base - 1
-        if entry < 0:
-            table[slot] = base + 1 + place
-            return place
+        entry = nb.uint64(table[slot]) - base  # wraps around for an earlier round
+        entry = place if entry > nb.uint64(0xFFFFFFFF) else entry
         if keys[entry] == key:
+            table[slot] = base + entry
             return entry
-        slot = (slot + 1) & mask
+        slot = (slot + one) & mask
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
-def _room(keys: int) -> int:
-    size = 16
-    while size < 2 * keys:
-        size *= 2
-    return size
+def _mask(keys: Any) -> Any:
+    """That of a hash table for this many keys."""
+    size = nb.uint64(16)
+    while size < nb.uint64(2) * nb.uint64(keys):
+        size *= nb.uint64(2)
+    return size - nb.uint64(1)
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
 def _ngrams(
-    words: int,
+    words: Any,
     hashes: npt.NDArray[np.uint64],
-    lengths: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
     table: npt.NDArray[np.uint32],
-    base: int,
+    base: Any,
     keys: npt.NDArray[np.uint64],
-    places: npt.NDArray[np.int32],
-    first: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.int32],
+    places: npt.NDArray[np.uint32],
+    first: npt.NDArray[np.uint32],
+    counts: npt.NDArray[np.uint32],
     covered: npt.NDArray[np.int64],
-    until: npt.NDArray[np.int64],
+    until: npt.NDArray[np.uint64],
     out: npt.NDArray[np.int64],
-) -> int:
-    """Characters covered by n-grams of one text; returns the new base of the hash table."""
+) -> Any:
+    """Characters covered by n-grams of one text; returns the new base of the hash table.
+
+    ``ends[i]`` are the characters of the first i words.
+    """
     multiplier = nb.uint64(0x9FB21C651E98DF25)
-    left = words  # places at which an n-gram may begin, in places[:left]
-    for i in range(words):
+    one = nb.uint64(1)
+    if words < nb.uint64(2):
+        return base
+    left = words - one  # places at which an n-gram may begin, in places[:left]
+    for i in range(left):
         keys[i] = mix(hashes[i])
         places[i] = i
     for n in range(SHORTEST, LONGEST + 1):
-        # Places whose n-gram lies within the text, and both of whose (n - 1)-grams occur more than once.
-        held = 0
-        for j in range(left):
-            i = places[j]
-            if i + n > words or (n > SHORTEST and (j + 1 >= left or places[j + 1] != i + 1)):
-                continue
-            places[held] = i
-            held += 1
-        left = held
-        if left < 2:
+        size = nb.uint64(n)
+        held = nb.uint64(0)
+        if n > SHORTEST:
+            # Places whose n-gram lies within the text, and both of whose (n - 1)-grams occur more than once.
+            places[left] = 0
+            for j in range(left):
+                i = nb.uint64(places[j])
+                places[held] = i
+                held += nb.uint64((i + size <= words) & (places[j + one] == i + one))
+            left = held
+        if left < nb.uint64(2):
             return base
-        room = _room(left)
-        best = 1
+        mask = _mask(left)
+        best = one
         for j in range(left):
-            i = places[j]
-            keys[i] = keys[i] * multiplier + hashes[i + n - 1]
-            counts[i] = 1
-            entry = _seen(keys[i], i, room, table, keys, base)
-            first[i] = entry
-            if entry != i:
-                counts[entry] += 1
-                best = max(best, counts[entry])
+            i = nb.uint64(places[j])
+            key = keys[i] * multiplier + hashes[i + size - one]
+            keys[i] = key
+            counts[i] = 0
+            place = _seen(key, i, mask, table, keys, base)
+            first[i] = place
+            count = counts[place] + one
+            counts[place] = count
+            best = max(best, count)
         base += words
-        if best < 2:
+        if best < nb.uint64(2):
             return base
         most = 0
         repeated = 0
-        reached = 0
-        held = 0
+        reached = nb.uint64(0)
+        held = nb.uint64(0)
         for j in range(left):
-            i = places[j]
-            place = first[i]
+            i = nb.uint64(places[j])
+            place = nb.uint64(first[i])
+            stop = i + size
             if counts[place] == best:
                 if place == i:
                     covered[i] = 0
                     until[i] = 0
-                for k in range(max(i, until[place]), i + n):
-                    covered[place] += lengths[k]
-                until[place] = i + n
+                covered[place] += ends[stop] - ends[max(i, until[place])]
+                until[place] = stop
                 most = max(most, covered[place])
-            if place != i:
-                for k in range(max(i, reached), i + n):
-                    repeated += lengths[k]
-                reached = i + n
-            if counts[place] > 1:
-                places[held] = i
-                held += 1
+            again = place != i
+            repeated += ends[stop] - ends[max(i, reached) if again else stop]
+            reached = stop if again else reached
+            places[held] = i
+            held += nb.uint64(counts[place] > one)
         left = held
         out[_TOP + n - SHORTEST] = most
         out[_DUPLICATE + n - SHORTEST] = repeated
@@ -156,8 +167,14 @@ def _ngrams(
 def _most_lines(data: Bytes, start: int, end: int) -> int:
     """At least as many as there are filled lines and paragraphs in a text."""
     feeds = 2
-    for i in range(start, end):
-        feeds += data[i] == 10
+    i = start
+    while i < end:
+        if i + 64 <= len(data):
+            feeds += ones(is64(data, i, 10))
+            i += 64
+        else:
+            feeds += data[i] == 10
+            i += 1
     return min(2 * feeds, end - start + 4)
 
 
@@ -172,6 +189,20 @@ def _most_words(data: Bytes, start: int, end: int) -> int:
     return min(spaces + high // 2, (end - start) // 2 + 2)
 
 
+@nb.njit(nogil=True, cache=True, inline="always", _nrt=False)
+def _line_hash(data: Bytes, start: int, stop: int) -> Any:
+    """64 bits of a line. Its words of eight bytes do not wait for each other, as those of :func:`hash_bytes` do."""
+    step = nb.uint64(0x9E3779B97F4A7C15)
+    salt = step
+    h = nb.uint64(stop - start) * step
+    i = start
+    while i + 8 <= stop:
+        h += mix(load64(data, i) ^ salt)
+        salt += step
+        i += 8
+    return mix(h + mix(hash_bytes(data, i, stop) ^ salt))
+
+
 @nb.njit(nogil=True, cache=True, _nrt=False)
 def _lines(
     data: Bytes,
@@ -179,35 +210,27 @@ def _lines(
     end: int,
     flag: npt.NDArray[np.uint8],
     table: npt.NDArray[np.uint32],
-    base: int,
+    base: Any,
     keys: npt.NDArray[np.uint64],
     out: npt.NDArray[np.int64],
-) -> int:
+) -> Any:
     """Lines and paragraphs of one text; returns the new base of the hash table."""
-    room = _room(_most_lines(data, start, end))
-    n = 0
+    one = nb.uint64(1)
+    mask = _mask(_most_lines(data, start, end))
+    n = nb.uint64(0)
     paragraph = nb.uint64(0)
     characters = 0
     at = start
     while at <= end:
         stop = next_feed(data, at, end)
-        a, b = at, stop
+        a, b = stripped(data, at, stop, flag)
         at = stop + 1
-        while a < b and flags_at(data, a, flag) & 1:
-            a += size_of(data[a])
-        while a < b:
-            final = before(data, b)
-            if not flags_at(data, final, flag) & 1:
-                break
-            b = final
         if a < b:
-            length = 0
-            for i in range(a, b):
-                length += (data[i] & 0xC0) != 0x80
-            key = hash_bytes(data, a, b) | nb.uint64(1)
+            length = count_characters(data, a, b)
+            key = _line_hash(data, a, b) | one
             keys[n] = key
-            old = _seen(key, n, room, table, keys, base) != n
-            n += 1
+            old = _seen(key, n, mask, table, keys, base) != n
+            n += one
             out[0] += 1
             out[1] += old
             out[2] += length
@@ -215,10 +238,10 @@ def _lines(
             paragraph = mix(paragraph ^ key) + nb.uint64(0x9E3779B97F4A7C15)
             characters += length
         if (a == b or stop >= end) and characters > 0:
-            key = (paragraph << nb.uint64(1)) | nb.uint64(0)
+            key = (paragraph << one) | nb.uint64(0)
             keys[n] = key
-            old = _seen(key, n, room, table, keys, base) != n
-            n += 1
+            old = _seen(key, n, mask, table, keys, base) != n
+            n += one
             out[4] += 1
             out[5] += old
             out[6] += characters
@@ -247,27 +270,28 @@ def _measure(
             most_keys = max(most_keys, _most_lines(data, start, end))
     most_keys = max(most_keys, most_words)
     hashes = np.empty(most_words, dtype=np.uint64)
-    lengths = np.empty(most_words, dtype=np.int64)
+    ends = np.zeros(most_words + 1, dtype=np.int64)
     keys = np.empty(most_keys, dtype=np.uint64)
-    places = np.empty(most_words, dtype=np.int32)
-    first = np.empty(most_words, dtype=np.int32)
-    counts = np.empty(most_words, dtype=np.int32)
+    places = np.empty(most_words + 1, dtype=np.uint32)
+    first = np.empty(most_words, dtype=np.uint32)
+    counts = np.empty(most_words, dtype=np.uint32)
     covered = np.empty(most_words, dtype=np.int64)
-    until = np.empty(most_words, dtype=np.int64)
-    table = np.zeros(_room(most_keys), dtype=np.uint32)
-    base = 0
+    until = np.empty(most_words, dtype=np.uint64)
+    table = np.zeros(_mask(most_keys) + nb.uint64(1), dtype=np.uint32)
+    base = nb.uint64(1)
     for row in range(len(out)):
         start, end = offsets[row], offsets[row + 1]
-        if base + 12 * (end - start) + 16 > 0xFFFFFFF0:
+        if base + nb.uint64(12 * (end - start) + 16) > nb.uint64(0xFFFFFFF0):
             table[:] = 0
-            base = 0
+            base = nb.uint64(1)
         base = _lines(data, start, end, flag, table, base, keys, out[row])
-        words = tokenize(data, start, end, classes, hashes, lengths)
-        for k in range(words):
-            out[row, _WORD_CHARACTERS] += lengths[k]
+        words = tokenize(data, start, end, classes, hashes, ends[1:])
+        for k in range(nb.uint64(words)):
+            ends[k + nb.uint64(1)] += ends[k]
+        out[row, _WORD_CHARACTERS] = ends[words]
         base = _ngrams(
-            words, hashes, lengths, table, base, keys, places, first, counts, covered, until, out[row]
-        )  # fmt: skip
+            nb.uint64(words), hashes, ends, table, base, keys, places, first, counts, covered, until, out[row]
+        )
 
 
 def repetition(texts: pa.LargeStringArray, lang: str = "auto") -> Mapping[str, npt.NDArray[np.int64]]:

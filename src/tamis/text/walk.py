@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis.text.arrow import Bytes
-from tamis.text.bytes64 import has_byte, load64, lowest
+from tamis.text.blocks import is64, white64
+from tamis.text.bytes64 import lowest_bit
 
-__all__ = ["before", "flags_at", "next_feed", "size_of"]
+__all__ = ["before", "flags_at", "next_feed", "size_of", "stripped"]
 
 
 @nb.njit(nogil=True, cache=True, inline="always", _nrt=False)
@@ -33,11 +34,11 @@ def flags_at(data: Bytes, i: int, table: npt.NDArray[np.uint8]) -> Any:
 @nb.njit(nogil=True, cache=True, inline="always", _nrt=False)
 def next_feed(data: Bytes, i: int, end: int) -> int:
     """Where the next line feed is, or ``end``."""
-    while i + 8 <= len(data) and i < end:
-        found = has_byte(load64(data, i), 10)
+    while i + 64 <= len(data) and i < end:
+        found = is64(data, i, 10)
         if found != 0:
-            return min(end, i + lowest(found))
-        i += 8
+            return min(end, i + lowest_bit(found))
+        i += 64
     while i < end and data[i] != 10:
         i += 1
     return min(i, end)
@@ -56,3 +57,20 @@ def before(data: Bytes, i: int) -> int:
 def size_of(byte: Any) -> int:
     """Bytes of the character that begins with this byte."""
     return 1 if byte < 0x80 else (2 if byte < 0xE0 else (3 if byte < 0xF0 else 4))
+
+
+@nb.njit(nogil=True, cache=True, inline="always", _nrt=False)
+def stripped(data: Bytes, first: int, last: int, table: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """(begin, end) of a line without the white space around it; equal for a blank one."""
+    while first < last and flags_at(data, first, table) & 1:
+        step = 0
+        if first + 64 <= len(data):
+            filled = ~white64(data, first)  # the white space of ASCII at once
+            step = 64 if filled == 0 else lowest_bit(filled)
+        first = min(last, first + (step if step > 0 else size_of(data[first])))
+    while first < last:
+        final = before(data, last)
+        if not flags_at(data, final, table) & 1:
+            break
+        last = final
+    return first, last

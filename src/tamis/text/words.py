@@ -22,9 +22,20 @@ import pyarrow as pa
 
 from tamis.errors import UnknownNameError
 from tamis.text.arrow import Bytes, Offsets, utf8
+from tamis.text.blocks import first_bits, heads64, ones, white64, wide64
 from tamis.text.bytes64 import HIGHS, ONES, load64, lowest, lowest_bit, mix
 
-__all__ = ["LANGUAGES", "UNSPACED", "classes_for", "count_words", "hash_bytes", "hash_short", "tokenize"]
+__all__ = [
+    "LANGUAGES",
+    "UNSPACED",
+    "classes_for",
+    "count_characters",
+    "count_words",
+    "hash_bytes",
+    "hash_short",
+    "tokenize",
+    "word_at",
+]
 
 UNSPACED = frozenset({"bo", "ja", "jv", "km", "lo", "my", "th", "yue", "zh"})
 """Languages whose characters are counted as words."""
@@ -116,7 +127,9 @@ def hash_bytes(data: Bytes, start: int, stop: int) -> Any:
     while i + 8 <= stop:
         h = mix(h ^ load64(data, i))
         i += 8
-    if i < stop:
+    if i < stop and i + 8 <= len(data):
+        h = mix(h ^ (load64(data, i) & (~nb.uint64(0) >> nb.uint64(64 - 8 * (stop - i)))))
+    elif i < stop:
         word = nb.uint64(0)
         for k in range(stop - i):
             word |= nb.uint64(data[i + k]) << nb.uint64(8 * k)
@@ -141,7 +154,7 @@ def _char_at(data: Bytes, i: int, classes: npt.NDArray[np.uint8]) -> tuple[int, 
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
-def _long_word(data: Bytes, start: int, end: int, classes: npt.NDArray[np.uint8]) -> tuple[int, int]:
+def word_at(data: Bytes, start: int, end: int, classes: npt.NDArray[np.uint8]) -> tuple[int, int]:
     """(end, characters) of the word that begins at ``start``; (start + its size, 0) where that is a space."""
     i = start
     characters = 0
@@ -186,19 +199,22 @@ def _plainness(data: Bytes, start: int, end: int, classes: npt.NDArray[np.uint8]
     """0: ASCII; 1: other characters, too, but each part of words as letters are; 2: spaces or scripts among them."""
     plainness = 0
     i = start
-    last = min(len(data), end) - 8
+    last = len(data) - 64
     while i < end:
-        if i <= last and load64(data, i) & HIGHS == 0:
-            i += 8
-            continue
-        if data[i] < 128:
+        if i <= last:
+            wide = wide64(data, i)
+            i += 64 if wide == 0 else lowest_bit(wide)
+            if wide == 0 or i >= end:
+                continue
+        elif data[i] < 128:
             i += 1
             continue
-        kind, size = _char_at(data, i, classes)
-        if kind != 0:
-            return 2
-        plainness = 1
-        i += size
+        while i < end and data[i] >= 128:
+            kind, size = _char_at(data, i, classes)
+            if kind != 0:
+                return 2
+            plainness = 1
+            i += size
     return plainness
 
 
@@ -207,17 +223,9 @@ def _white_bits(data: Bytes, i: int, end: int) -> Any:
     """Which of the 64 bytes from ``i`` on are ASCII white space, one bit each; bytes from ``end`` on are."""
     bits = nb.uint64(0)
     if i + 64 <= len(data):
-        for k in range(8):
-            word = load64(data, i + 8 * k)
-            low = word & ~HIGHS
-            # Adding 128 - b to a byte sets its high bit from b on: 9 to 13 and 28 to 32 are white space.
-            white = (low + ONES * nb.uint64(0x77)) & ~(low + ONES * nb.uint64(0x72))
-            white |= (low + ONES * nb.uint64(0x64)) & ~(low + ONES * nb.uint64(0x5F))
-            white = (white & ~word & HIGHS) >> nb.uint64(7)
-            # The product gathers the eight marks in its highest byte.
-            bits |= ((white * nb.uint64(0x0102040810204080)) >> nb.uint64(56)) << nb.uint64(8 * k)
+        bits = white64(data, i)
     else:
-        for k in range(min(64, len(data) - i)):
+        for k in range(len(data) - i):
             if data[i + k] <= 32 and _is_white(data[i + k]):
                 bits |= nb.uint64(1) << nb.uint64(k)
     if end - i < 64:
@@ -229,22 +237,29 @@ def _white_bits(data: Bytes, i: int, end: int) -> Any:
 def hash_short(data: Bytes, start: int, stop: int) -> Any:
     """:func:`hash_bytes`, at once for words of up to 16 bytes: a load and a multiplication for every eight."""
     size = stop - start
+    if size > 16 or start + 16 > len(data):
+        return hash_bytes(data, start, stop)
+    # One in five words is longer than 8 bytes, by chance: a branch would cost more than the second half does.
     every = ~nb.uint64(0)
     h = nb.uint64(size) * nb.uint64(0x9E3779B97F4A7C15)
-    if size <= 8 and start + 8 <= len(data):
-        return mix(h ^ (load64(data, start) & (every >> nb.uint64(64 - 8 * size))))
-    if size <= 16 and start + 16 <= len(data):
-        h = mix(h ^ load64(data, start))
-        return mix(h ^ (load64(data, start + 8) & (every >> nb.uint64(128 - 8 * size))))
-    return hash_bytes(data, start, stop)
+    h = mix(h ^ (load64(data, start) & (every >> nb.uint64(64 - 8 * min(size, 8)))))
+    longer = mix(h ^ (load64(data, start + 8) & (every >> nb.uint64((128 - 8 * size) & 63))))
+    return longer if size > 8 else h
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
-def _characters(data: Bytes, start: int, stop: int) -> int:
+def count_characters(data: Bytes, start: int, stop: int) -> int:
     """Characters of valid UTF-8: bytes that do not continue one."""
     n = 0
-    for i in range(start, stop):
-        n += (data[i] & 0xC0) != 0x80
+    i = start
+    last = len(data) - 64
+    while i < stop:
+        if i <= last:
+            n += ones(heads64(data, i) & first_bits(min(64, stop - i)))
+            i += 64
+        else:
+            n += (data[i] & 0xC0) != 0x80
+            i += 1
     return int(n)
 
 
@@ -265,8 +280,8 @@ def tokenize(
     plainness = _plainness(data, start, end, classes)
     if plainness == 2:
         return _tokenize_any(data, start, end, classes, hashes, characters)
-    n = 0
     one = nb.uint64(1)
+    n = nb.uint64(0)  # numba asks of every signed index whether it counts from the end
     inside = nb.uint64(0)
     begin = start
     for block in range(start, end, 64):
@@ -274,24 +289,23 @@ def tokenize(
         shifted = (black << one) | inside
         begins = black & ~shifted
         ends = ~black & shifted
+        if inside == 0:  # a word that goes on from the block before began there
+            begin = block + lowest_bit(begins)
+            begins &= begins - one
         inside = black >> nb.uint64(63)
         while ends != 0:
             stop = block + lowest_bit(ends)
             ends &= ends - one
-            # A word that goes on from the block before began there.
-            if begins != 0 and block + lowest_bit(begins) < stop:
-                begin = block + lowest_bit(begins)
-                begins &= begins - one
             hashes[n] = hash_short(data, begin, stop)
-            characters[n] = stop - begin if plainness == 0 else _characters(data, begin, stop)
-            n += 1
-        if begins != 0:
-            begin = block + lowest_bit(begins)
+            characters[n] = stop - begin if plainness == 0 else count_characters(data, begin, stop)
+            n += one
+            begin = block + lowest_bit(begins)  # 64 behind the last
+            begins &= begins - one
     if inside:
         hashes[n] = hash_short(data, begin, end)
-        characters[n] = end - begin if plainness == 0 else _characters(data, begin, end)
-        n += 1
-    return n
+        characters[n] = end - begin if plainness == 0 else count_characters(data, begin, end)
+        n += one
+    return nb.int64(n)
 
 
 @nb.njit(nogil=True, cache=True, _nrt=False)
@@ -311,7 +325,7 @@ def _tokenize_any(
         if byte <= 32 and _is_white(byte):
             i += 1
             continue
-        stop, length = _long_word(data, i, end, classes)
+        stop, length = word_at(data, i, end, classes)
         if length > 0:
             hashes[n] = hash_bytes(data, i, stop)
             characters[n] = length

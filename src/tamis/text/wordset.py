@@ -53,6 +53,9 @@ def _count(
     counts: npt.NDArray[np.int64],
 ) -> None:
     one = nb.uint64(1)
+    every = 0
+    for key in keys:
+        every += key != 0
     for row in range(len(counts)):
         size, plain = lower_into(data, offsets[row], offsets[row + 1], lower, classes, out, wordy, spacy)
         n = 0
@@ -60,6 +63,8 @@ def _count(
         begin = 0
         # One block more than the text has, all of it other than words, ends the last word.
         for block in range(0, size + 1, 64):
+            if n == every:  # of a short list, a long text soon has all
+                break
             word, _ = classes64(out, block)
             if not plain:
                 word |= wordy[block >> 6]
