@@ -22,8 +22,11 @@ $(VENV)/dev: $(VENV)/models
 	$(PIP) -e '.[dev]'
 	touch $@
 
+# Ends with a page to look at: demo-out/report.html.
 demo: $(VENV)/models
+	$(PIP) -e '.[report]'
 	$(BIN)/tamis demo --out demo-out
+	$(BIN)/tamis report demo-out/curated --out demo-out/report.html
 
 # Questions become rows, rows tune a model, and its answers are judged beside those of the untuned one. LAW is Posts.xml of a
 # Stack Exchange dump (law.stackexchange.com), or CSV or JSON Lines with title, content and tags; without it, docstrings.
@@ -55,8 +58,21 @@ $(VENV)/law: $(VENV)/models
 	$(PIP) -e '.[tune,pii,gguf]'
 	touch $@
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(VENV)/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The page of a report is tested in a real browser. Where there is none and none can be installed, these tests are skipped.
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+$(VENV)/browser: $(VENV)/product
+	@if (for name in $(BROWSERS); do command -v $$name >/dev/null 2>&1 && exit 0; done; exit 1); then touch $@; exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then become=""; else become="sudo -n"; fi; \
+	if command -v apt-get >/dev/null 2>&1 && $$become true 2>/dev/null; then \
+	  echo "Installing Chromium, for the tests of the report page"; \
+	  $$become apt-get update -qq >/dev/null 2>&1; \
+	  if $$become env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1; \
+	  then touch $@; exit 0; fi; \
+	fi; \
+	echo "There is no Chromium here, so the tests of the report page are skipped. Install one (apt-get install chromium) to run them."
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from tamis.cli_inspect import add_inspect
 from tamis.cli_models import add_train_classifier
 from tamis.cli_options import add_engine
 from tamis.cli_pii import add_pii
+from tamis.cli_report import add_report
 from tamis.cli_runs import add_status, add_verify
 from tamis.cli_score import add_score, add_tune_thresholds
 from tamis.cli_select import add_select
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pii(commands).set_defaults(command=_pii)
     add_inspect(commands)
     add_explain(commands, console_of_output)
+    add_report(commands, console_of_output)
     add_status(commands, console_of_output)
     add_verify(commands, console_of_output)
 
@@ -389,6 +391,7 @@ def _demo(options: argparse.Namespace) -> int:
     from tamis.cli_models import demo_classifier
     from tamis.cli_select import demo_selection
     from tamis.corpus import write
+    from tamis.kept import keep_recipe
     from tamis.progress import bytes_text
     from tamis.recipe import load_recipe
     from tamis.report import dropped_examples
@@ -406,6 +409,7 @@ def _demo(options: argparse.Namespace) -> int:
     recipe = load_recipe("demo", [f"input.path={corpus}", f"output.path={curated}"])
     options.fresh = True
     result = _write(recipe, recipe.dataset(), options)
+    keep_recipe(curated, recipe, None)
     _print_result(console, result)
 
     console.print("\n[bold]3. Some of what was dropped[/bold], and why")
@@ -416,6 +420,7 @@ def _demo(options: argparse.Namespace) -> int:
     say(console, f"  {curated}/train, {curated}/validation   the training data")
     say(console, f"  {curated}/_rejects   everything dropped, with reason and score")
     say(console, f"  tamis inspect {curated}/train")
+    say(console, f"  tamis report {curated}   one page of what was dropped and why (tamis[report])")
     say(console, "  tamis recipes demo > mine.toml   a recipe of your own to start from")
     return 0
 
