@@ -31,6 +31,10 @@ HERE = Path(__file__).resolve().parent
 DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tamis-bench"
 
 
+BARE = {"curator", "catalogue-curator", "catalogue-dolma"}
+"""Peers of which only a few modules are used: installed without what the rest of them needs."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """One program with one task and a number of workers; measured once per round."""
@@ -76,7 +80,7 @@ def python_of(name: str, cache: Path) -> Path:
     if not (marker.exists() and marker.read_text() == stamp):
         venv.create(folder, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "-r", str(wanted)]
-        if peer == "curator":
+        if peer in BARE:
             command.append("--no-deps")
         subprocess.run(command, check=True, stdout=sys.stderr)
         marker.write_text(stamp)

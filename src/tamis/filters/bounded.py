@@ -53,7 +53,14 @@ class BoundedFilter(DocumentFilter):
 
     def keep_batch(self, scores: pa.Array) -> pa.BooleanArray:
         """Whether each score is within the bounds; a null is not."""
-        return pc.and_(pc.is_valid(scores), pc.is_null(self.reasons(scores)))
+        low, high = self.bounds()
+        values = scores.to_numpy(zero_copy_only=False)
+        keep = np.asarray(scores.is_valid().to_numpy(zero_copy_only=False), dtype=np.bool_)
+        if low is not None:
+            keep = keep & (values >= low)
+        if high is not None:
+            keep = keep & (values <= high)
+        return pa.array(keep)
 
     def keep_document(self, score: float) -> bool:
         """Whether the score is within the bounds; NaN is not."""
