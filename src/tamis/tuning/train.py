@@ -35,6 +35,8 @@ __all__ = ["Job", "processes", "train", "updates"]
 
 _WHO = "tune"
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+_SHARDED_ON = ("cuda",)
+"""Kinds of devices that accelerate shards a model on; elsewhere it would quietly copy it (1.15)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def train(job: Job, mode: Mode, heard: Heard) -> tuple[dict[str, Any], bool]:
     settings = job.settings
     batches = Batches.of(settings.train, processes())
     device = pick_device(settings.train.device, who=_WHO)
-    if settings.train.parallel == "fsdp" and device.type != "cuda":
+    if settings.train.parallel == "fsdp" and device.type not in _SHARDED_ON:
         message = f"{_WHO}: train.parallel is fsdp, which needs CUDA devices; on {device} leave it at ddp."
         raise UsageError(message)
     steps = updates(settings, len(job.train))
