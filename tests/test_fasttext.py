@@ -1,6 +1,7 @@
 """fastText filters, on models of a few words; beside the published library; and damaged model files."""
 
 import math
+import os
 import re
 
 import fasttext
@@ -238,6 +239,24 @@ def test_probabilities_are_those_of_the_published_library(options, end, tmp_path
             for text in SPOKEN_IN
         ]
         assert found == pytest.approx(expected, abs=3e-6)
+
+
+@pytest.mark.parametrize("window", [1, 7, 64])
+def test_a_file_is_read_in_parts_of_any_size(window, tmp_path, monkeypatch):
+    path = write_model(tmp_path / "m.bin", buckets=BUCKETS, ngrams=(2, 3, 6), quantised=True)
+    expected = read_model(path, who="a test").probabilities(large(*SPOKEN_IN), "__label__hq")
+    monkeypatch.setattr("tamis.filters.fasttext_model._WINDOW", window)
+    assert list(read_model(path, who="a test").probabilities(large(*SPOKEN_IN), "__label__hq")) == list(expected)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = write_model(tmp_path / "m.bin")
+    whole = os.fstat
+    monkeypatch.setattr(
+        "tamis.filters.fasttext_model.os.fstat", lambda fd: os.stat_result((*whole(fd)[:6], 10**6, *whole(fd)[7:10]))
+    )
+    with pytest.raises(ModelError, match="became shorter"):
+        read_model(path, who="a test")
 
 
 # -- what a run is known by, and what is missing -------------------------------------------------------------

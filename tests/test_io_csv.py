@@ -325,7 +325,7 @@ def test_inspect_shows_csv(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "x.csv"), "--delimiter", ";"]) == 0
     shown = capsys.readouterr().out
     assert "1 file, 29 B, csv" in shown.replace("bytes", "B")
-    assert "1 bad records: 1 ragged row" in shown
+    assert "1 bad record: 1 ragged row" in shown
     assert "text: some words" in shown
     assert main(["inspect", str(tmp_path / "x.csv"), "--row", "post"]) == 2
     assert "--row is for xml files; these are csv" in capsys.readouterr().err

@@ -56,7 +56,8 @@ def _inspect(options: argparse.Namespace) -> int:
     total = sum(f.size for f in files)
     console.print(f"[bold]{len(files):,} file{'s' * (len(files) != 1)}[/bold], {bytes_text(total)}, {files[0].format}")
     first = f"the first {options.limit:,}: " if options.limit is not None else ""
-    console.print(f"{first}[bold]{overview.documents:,} documents[/bold], {overview.characters:,} characters")
+    counted = "1 document" if overview.documents == 1 else f"{overview.documents:,} documents"
+    console.print(f"{first}[bold]{counted}[/bold], {overview.characters:,} characters")
     if tally.total_quarantined:
         causes = ", ".join(f"{n:,} {cause}" for cause, n in tally.quarantined.most_common())
         bad = tally.total_quarantined

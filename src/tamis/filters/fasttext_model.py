@@ -11,7 +11,6 @@ float32, or product-quantised (``.ftz``; Joulin et al. 2016, arXiv:1612.03651).
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -43,6 +42,8 @@ NAMED = {
 }
 """Models that are found without a path: data files of packages, known by their SHA-256."""
 
+_WINDOW = 1 << 20
+"""Bytes read at once where few are asked for."""
 _MAGIC, _VERSIONS = 793712314, (11, 12)
 _SUPERVISED = 3
 _LOSSES = (1, 2, 3, 4)
@@ -148,17 +149,56 @@ class _Wrong(Exception):  # noqa: N818  never leaves this module
     """What is wrong with a file."""
 
 
+class _Bytes:
+    """The bytes of an open file. It is not mapped: a mapped file that is cut short ends the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._first, self._window = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def part(self, start: int, stop: int) -> bytes | bytearray:
+        """The bytes of a range; small ones are cut out of a larger part that was read at once."""
+        if stop - start > _WINDOW:
+            return self._read(start, stop)
+        if not self._first <= start <= stop <= self._first + len(self._window):
+            self._first, self._window = start, bytes(self._read(start, min(start + _WINDOW, self._size)))
+        return self._window[start - self._first : stop - self._first]
+
+    def find(self, sign: bytes, start: int) -> int:
+        """Where the byte comes first from ``start`` on; -1 where it does not."""
+        while start < self._size:
+            self.part(start, start + 1)
+            found = self._window.find(sign, start - self._first)
+            if found >= 0:
+                return self._first + found
+            start = self._first + len(self._window)
+        return -1
+
+    def _read(self, start: int, stop: int) -> bytearray:
+        out = bytearray(stop - start)
+        done = 0
+        while done < len(out):  # one call reads 2 GB at the most
+            step = os.preadv(self._descriptor, [memoryview(out)[done:]], start + done)
+            _need(step > 0, "it became shorter while it was read")
+            done += step
+        return out
+
+
 class _Reader:
     """Takes values from the front of a file, and says where it ended too early."""
 
-    def __init__(self, data: mmap.mmap | bytes) -> None:
+    def __init__(self, data: _Bytes) -> None:
         self.data, self.at = data, 0
 
     def take(self, kinds: str) -> tuple[Any, ...]:
         """The values of a ``struct`` format."""
         form = struct.Struct("<" + kinds)
         self.skip(form.size)
-        return form.unpack_from(self.data, self.at - form.size)
+        return form.unpack(self.data.part(self.at - form.size, self.at))
 
     def skip(self, size: int) -> None:
         """Go on by so many bytes."""
@@ -170,7 +210,13 @@ class _Reader:
     def bytes(self, count: int) -> npt.NDArray[np.uint8]:
         """So many bytes."""
         self.skip(count)
-        return np.frombuffer(self.data[self.at - count : self.at], np.uint8)
+        return self.since(self.at - count)
+
+    def since(self, start: int) -> npt.NDArray[np.uint8]:
+        """The bytes from there to where it is."""
+        found = np.frombuffer(self.data.part(start, self.at), np.uint8)
+        found.flags.writeable = False
+        return found
 
     def floats(self, count: int) -> npt.NDArray[np.float32]:
         """So many weights, which must be numbers of a sensible size."""
@@ -195,9 +241,9 @@ def read_model(path: Path, *, who: str, key: str = "") -> FastTextModel:
     """
     try:
         with path.open("rb") as file:
-            _need(os.fstat(file.fileno()).st_size > 0, "it is empty")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read(data, key)
+            data = _Bytes(file.fileno())
+            _need(len(data) > 0, "it is empty")
+            return _read(data, key)
     except OSError as error:
         message = f"{who}: {path} cannot be read: {error.strerror or error}."
         raise ModelError(message) from error
@@ -209,7 +255,7 @@ def read_model(path: Path, *, who: str, key: str = "") -> FastTextModel:
         raise ModelError(message) from None
 
 
-def _read(data: mmap.mmap | bytes, key: str) -> FastTextModel:
+def _read(data: _Bytes, key: str) -> FastTextModel:
     file = _Reader(data)
     magic, version = file.take("ii")
     _need(magic == _MAGIC, "it does not begin as one")
@@ -267,12 +313,12 @@ def _dictionary(file: _Reader, buckets: int, *, hierarchical: bool) -> _Dictiona
         end = file.data.find(b"\0", start)
         _need(end >= 0, f"word {number} of its dictionary has no end")
         file.skip(end + 1 - start + tail.size)
-        times, kind = tail.unpack_from(file.data, end + 1)
+        times, kind = tail.unpack(file.data.part(end + 1, end + 1 + tail.size))
         _need(kind == (_WORD if number < words else _LABEL), f"entry {number} of its dictionary is out of place")
         ends[2 * number : 2 * number + 2] = start - first, end - first
         if kind == _LABEL:
             counts.append(times)
-    names = np.frombuffer(file.data[first : file.at], np.uint8)
+    names = file.since(first)
     labels = [names[a:b].tobytes() for a, b in ends.reshape(-1, 2)[words:]]
     _need(all(c >= 0 for c in counts) and sum(counts) < _MOST_COUNTED, "a label's count is out of range")
     # The tree of labels is as deep as it should be only then.
