@@ -187,6 +187,7 @@ ELSEWHERE = {
     "Blank": "test_importance.py",
     "ById": "test_importance.py",
     "Distributions": "test_thresholds.py",
+    "Draw": "test_report_data.py",
     "Excerpts": "test_importance.py",
     "FastTextClassifierFilter": "test_fasttext.py",
     "FastTextLabelModifier": "test_fasttext.py",

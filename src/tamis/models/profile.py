@@ -193,8 +193,8 @@ def profile(
     failed: list[tuple[int, int]] = []
     usable = None if memory is None else _SAFE * memory
     for rows, length in _batches(lengths):
-        seconds, size = _estimate(probes, rows, length)
-        if seconds > slowest or clock() - began + seconds > limit or (usable is not None and size > usable):
+        seconds, worst, size = _estimate(probes, rows, length)
+        if seconds > slowest or clock() - began + worst > limit or (usable is not None and size > usable):
             continue
         if any(rows >= r and length >= n for r, n in failed):
             continue
@@ -225,15 +225,16 @@ def _batches(lengths: list[int]) -> list[tuple[int, int]]:
     return [(1, first)] + [(tokens // n, n) for tokens in _TOKENS for n in ordered if n <= tokens]
 
 
-def _estimate(probes: list[Probe], rows: int, length: int) -> tuple[float, float]:
-    """Seconds and bytes, in proportion to tokens from the largest batch of the nearest length that is not longer.
+def _estimate(probes: list[Probe], rows: int, length: int) -> tuple[float, float, float]:
+    """Seconds, seconds at the most, and bytes, from the largest batch of the nearest length that is not longer.
 
-    At one length that is a bound, as what is fixed does not grow. From a shorter length it is too low by what is
-    quadratic: 5 % of the work of BERT-base at 512 tokens.
+    In proportion to tokens. At one length that is a bound, as what is fixed does not grow. From a shorter length it is
+    too low by what is quadratic: 5 % of the work of BERT-base at 512 tokens, and everything at the most.
     """
     near = max((p for p in probes if p.length <= length), key=lambda p: (p.length, p.rows))
     times = rows * length / (near.rows * near.length)
-    return times * near.seconds, times * (near.memory or 0.0)
+    seconds = times * near.seconds
+    return seconds, seconds * length / near.length, times * (near.memory or 0.0)
 
 
 def _size(probe: Probe) -> int:
