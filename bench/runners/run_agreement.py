@@ -57,7 +57,7 @@ def datatrove() -> dict[str, Rule]:
     )
     from datatrove.utils.word_tokenizers import WordTokenizer
 
-    sentences = spacy.blank("en", config={"nlp": {"tokenizer": {"@tokenizers": "spacy.Tokenizer.v1"}}})
+    sentences = spacy.blank("en")
     sentences.max_length = 10_000_000
     sentences.add_pipe("sentencizer")
 
@@ -69,7 +69,8 @@ def datatrove() -> dict[str, Rule]:
             return [found.text for found in sentences(text).sents if found.text.strip()]
 
         def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-            return [(0, len(text))]
+            # Of sentences: that is what datatrove divides a text into them by.
+            return [(found.start_char, found.end_char) for found in sentences(text).sents if found.text.strip()]
 
     words = Split()
     filters = {
