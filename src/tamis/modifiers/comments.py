@@ -66,7 +66,7 @@ def _without(data: bytes, inside: np.ndarray[tuple[int], np.dtype[np.bool_]]) ->
     kept, at = [], 0
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         kept += [data[at:start].decode(), mark]
-        at = end - (data[end - 1 : end + 1] == b"\r\n")  # a comment of one line ends before its line's end
+        at = end
     lines = []
     for line in "".join([*kept, data[at:].decode()]).split("\n"):
         if mark not in line:

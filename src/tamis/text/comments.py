@@ -246,10 +246,8 @@ def _closed(
     depth = 1
     while i < end:
         byte = data[i]
-        if byte == 10 and kind == _LINE:
+        if byte == 10 and (kind == _LINE or (kind == _STRING and how & _SPANS == 0)):
             return i - 1 if data[i - 1] == 13 else i  # the carriage return belongs to the line's end
-        if byte == 10 and kind == _STRING and how & _SPANS == 0:
-            return i
         if how & _ESCAPES and byte == 92:
             i += 2
             continue
